@@ -1,0 +1,1 @@
+"""The classical route: from signal to maps by deconvolution."""

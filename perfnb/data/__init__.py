@@ -1,0 +1,1 @@
+"""Patients: simulated ones, folders of films, and prepared slices."""

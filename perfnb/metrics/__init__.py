@@ -1,0 +1,1 @@
+"""Scores: images, lesions and statistics."""
