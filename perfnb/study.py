@@ -1,0 +1,279 @@
+"""A run's settings, folders and manifests: chapters meet only in files that say what made them."""
+
+import hashlib
+import json
+import os
+import platform
+import re
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import yaml
+
+from perfnb import __version__
+from perfnb.maps import spec
+
+COHORTS = ("acute", "chronic")
+MODELS = ("pix2pix", "temp-pix2pix")
+PACKAGES = ("numpy", "scipy", "torch", "nibabel", "nilearn", "scikit-image")
+
+
+@dataclass(frozen=True)
+class Run:
+    """Frozen settings and folders of one chapter's run; `run["epochs"]` reads one setting."""
+
+    chapter: str
+    study: str
+    home: Path
+    cohort: str | None = None
+    map_name: str | None = None
+    model_name: str | None = None
+    settings: Mapping = field(default_factory=dict)
+    started: float = field(default_factory=time.time)
+
+    def __getitem__(self, name: str):
+        if name not in self.settings:
+            raise KeyError(f"{self.chapter} has no setting {name!r}; it has {list(self.settings)}")
+        return self.settings[name]
+
+    @property
+    def data_dir(self) -> Path:
+        """Prepared patients and slices of the cohort."""
+        return self.home / "data" / self.study / cohort_key(self.cohort)
+
+    @property
+    def run_dir(self) -> Path:
+        """Weights, history and evaluation of one model of one map."""
+        name = f"{self.model_name}-{self.map_name}"
+        return self.home / "runs" / self.study / cohort_key(self.cohort) / name
+
+    @property
+    def results_dir(self) -> Path:
+        """Tables and figures of the whole study."""
+        return self.home / "results" / self.study
+
+    def sibling(self, chapter: str, **changes) -> "Run":
+        """Return the run of another chapter in the same study; `changes` as in `start`."""
+        names = {
+            "cohort": self.cohort,
+            "map_name": self.map_name,
+            "model_name": self.model_name,
+        } | changes
+        return start(chapter, self.study, **names)
+
+    def write_manifest(self, folder: Path, inputs: list[Path] = (), device: str = "cpu") -> Path:
+        """Say what made `folder`: written last, so that a folder without it is not trusted."""
+        manifest = {
+            "chapter": self.chapter,
+            "study": self.study,
+            "cohort": self.cohort,
+            "map_name": self.map_name,
+            "model_name": self.model_name,
+            "settings": dict(self.settings),
+            "inputs": {_relative(p, self.home): file_hash(p) for p in map(Path, inputs)},
+            "versions": package_versions(),
+            "device": device,
+            "seconds": round(time.time() - self.started, 2),
+            "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        return write_json(Path(folder) / "manifest.json", manifest)
+
+    def _repr_html_(self) -> str:
+        rows = {"chapter": self.chapter, "study": self.study, "perfnb": __version__}
+        named = ("cohort", "map_name", "model_name")
+        rows |= {n: getattr(self, n) for n in named if getattr(self, n)}
+        rows |= dict(self.settings)
+        cells = "".join(f"<tr><th>{k}</th><td>{v}</td></tr>" for k, v in rows.items())
+        return f'<table class="perfnb-run"><tbody>{cells}</tbody></table>'
+
+
+def start(
+    chapter: str,
+    study: str,
+    cohort: str | None = None,
+    map_name: str | None = None,
+    model_name: str | None = None,
+    **overrides,
+) -> Run:
+    """Begin a chapter: check every name, and let the study fill what is None.
+
+    Parameters
+    ----------
+    chapter : str
+        Name of the chapter, for example `05_train`; the study file is keyed by it.
+    study : str
+        Name of a file in `workflow/studies`.
+    cohort : str, optional
+        `acute`, `chronic` or the path of a folder of films.
+    map_name, model_name : str, optional
+        One of the five maps; `pix2pix` or `temp-pix2pix`.
+    **overrides
+        Settings of this run; None means "as the study says".
+
+    Raises
+    ------
+    ValueError
+        A name is unknown, or a setting's type is not the study's; lists what is known.
+    """
+    chapters = read_study(study)["chapters"]
+    if chapter not in chapters:
+        raise ValueError(f"chapter={chapter!r} is not in study {study}; it has {list(chapters)}")
+    if cohort is not None:
+        cohort_key(cohort)
+    if map_name is not None:
+        spec(map_name)
+    if model_name is not None and model_name not in MODELS:
+        raise ValueError(f"model_name={model_name!r} is unknown; known: {', '.join(MODELS)}")
+    settings = {k: _for_cohort(v, cohort) for k, v in (chapters[chapter] or {}).items()}
+    for name, value in overrides.items():
+        _check_override(chapter, settings, name, value)
+        if value is not None:
+            settings[name] = value
+    return Run(chapter, study, home(), cohort, map_name, model_name, settings)
+
+
+def read_study(study: str) -> dict:
+    """Read a study file: `matrix` and `chapters`; raise ValueError that lists the known studies."""
+    folder = project_root() / "workflow" / "studies"
+    known = sorted(p.stem for p in folder.glob("*.yml"))
+    if study not in known:
+        raise ValueError(f"study={study!r} is unknown; known studies: {', '.join(known)}")
+    return yaml.safe_load((folder / f"{study}.yml").read_text())
+
+
+def project_root() -> Path:
+    """Return the folder that holds `workflow/studies`: above the caller's, or the package's."""
+    candidates = [Path.cwd(), *Path.cwd().parents, Path(__file__).resolve().parents[1]]
+    for folder in candidates:
+        if (folder / "workflow" / "studies").is_dir():
+            return folder
+    raise FileNotFoundError(
+        f"no folder workflow/studies above {Path.cwd()}: run from a clone of the project"
+    )
+
+
+def home() -> Path:
+    """Return where data, runs and results go: PERFNB_HOME, or the project's own folder."""
+    return Path(os.environ.get("PERFNB_HOME") or project_root()).resolve()
+
+
+def cohort_key(cohort: str | None) -> str:
+    """Return a cohort's folder name; a folder of films gets its name and a hash of its path."""
+    if cohort in COHORTS:
+        return cohort
+    folder = Path(cohort or "").expanduser()
+    if not cohort or not folder.is_dir():
+        raise ValueError(
+            f"cohort={cohort!r} is unknown; expected {', '.join(COHORTS)} or an existing folder "
+            "with one NIfTI film a patient"
+        )
+    slug = re.sub(r"[^A-Za-z0-9]+", "-", folder.resolve().name).strip("-") or "films"
+    return f"{slug}-{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:6]}"
+
+
+def require(path: Path, chapter: str, settings: Mapping | None = None) -> Path:
+    """Return `path` if `chapter` made it with these settings; otherwise say what to run.
+
+    Raises
+    ------
+    FileNotFoundError
+        The folder is missing, or has no manifest because its making was interrupted.
+    ValueError
+        It was made with other settings.
+    """
+    path = Path(path)
+    manifest_path = path / "manifest.json"
+    if not manifest_path.is_file():
+        state = "was left unfinished" if path.exists() else "is missing"
+        raise FileNotFoundError(
+            f'{path} {state}. Chapter {chapter} makes it: run it first, or "make book" for all.'
+        )
+    made = json.loads(manifest_path.read_text())
+    if made["chapter"] != chapter:
+        raise ValueError(f"{path} was made by {made['chapter']}, expected {chapter}")
+    if settings is not None:
+        refuse_other_settings(path, made["settings"], settings, chapter)
+    return path
+
+
+def refuse_other_settings(path: Path, found: Mapping, expected: Mapping, chapter: str) -> None:
+    """Raise ValueError that lists each setting in which a folder differs from this run."""
+    found, expected = json.loads(json.dumps(dict(found))), json.loads(json.dumps(dict(expected)))
+    names = [k for k in {**found, **expected} if found.get(k) != expected.get(k)]
+    if names:
+        listed = "; ".join(f"{k}: found {found.get(k)}, expected {expected.get(k)}" for k in names)
+        raise ValueError(
+            f"{path} was made with other settings ({listed}). Run chapter {chapter} again with "
+            "this study's settings, delete the folder, or keep your settings in a study file of "
+            "their own in workflow/studies."
+        )
+
+
+@contextmanager
+def write_atomic(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`, renamed to it on success and removed on failure."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    suffix = "".join(path.suffixes[-2:]) if path.name.endswith(".nii.gz") else path.suffix
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial{suffix}")
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Mapping) -> Path:
+    """Write a mapping as JSON, whole or not at all."""
+    with write_atomic(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1, default=str) + "\n")
+    return Path(path)
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of Python, perfnb and the packages that numbers depend on."""
+    found = {"python": platform.python_version(), "perfnb": __version__}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def _for_cohort(value, cohort: str | None):
+    per_cohort = isinstance(value, dict) and set(value) <= {*COHORTS, "folder"}
+    if not per_cohort or cohort is None:
+        return value
+    return value[cohort if cohort in COHORTS else "folder"]
+
+
+def _check_override(chapter: str, settings: Mapping, name: str, value) -> None:
+    if name not in settings:
+        raise ValueError(f"{chapter} has no parameter {name!r}; it has {sorted(settings)}")
+    expected = settings[name]
+    numbers = isinstance(expected, int | float) and isinstance(value, int | float)
+    same = numbers and isinstance(expected, bool) == isinstance(value, bool)
+    if value is None or expected is None or same or isinstance(value, type(expected)):
+        return
+    raise ValueError(
+        f"{name}={value!r} of {chapter} is a {type(value).__name__}; "
+        f"expected a {type(expected).__name__} such as {expected!r}"
+    )
+
+
+def _relative(path: Path, base: Path) -> str:
+    return str(path.relative_to(base)) if path.is_relative_to(base) else path.name
