@@ -1,5 +1,6 @@
 """A run's settings, folders and manifests: chapters meet only in files that say what made them."""
 
+import errno
 import hashlib
 import json
 import os
@@ -20,6 +21,7 @@ from perfnb.maps import spec
 
 COHORTS = ("acute", "chronic")
 MODELS = ("pix2pix", "temp-pix2pix")
+UNWRITABLE = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT)
 PACKAGES = ("numpy", "scipy", "torch", "nibabel", "nilearn", "scikit-image")
 
 
@@ -218,14 +220,22 @@ def refuse_other_settings(path: Path, found: Mapping, expected: Mapping, chapter
 def write_atomic(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`, renamed to it on success and removed on failure."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     suffix = "".join(path.suffixes[-2:]) if path.name.endswith(".nii.gz") else path.suffix
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial{suffix}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        raise OSError(
+            error.errno,
+            f"{path} could not be written ({os.strerror(error.errno)}): free some space, allow "
+            "writing there, or set PERFNB_HOME to another folder",
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -265,9 +275,8 @@ def _check_override(chapter: str, settings: Mapping, name: str, value) -> None:
     if name not in settings:
         raise ValueError(f"{chapter} has no parameter {name!r}; it has {sorted(settings)}")
     expected = settings[name]
-    numbers = isinstance(expected, int | float) and isinstance(value, int | float)
-    same = numbers and isinstance(expected, bool) == isinstance(value, bool)
-    if value is None or expected is None or same or isinstance(value, type(expected)):
+    whole_for_float = type(expected) is float and type(value) is int
+    if value is None or expected is None or type(value) is type(expected) or whole_for_float:
         return
     raise ValueError(
         f"{name}={value!r} of {chapter} is a {type(value).__name__}; "
