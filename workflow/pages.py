@@ -1,0 +1,201 @@
+"""Executed chapters turned into book pages: which are shown, and what is changed on the way."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+
+VERBS = {
+    "04_prepare": "Prepare",
+    "05_train": "Train",
+    "06_finetune": "Fine-tune",
+    "07_evaluate": "Evaluate",
+}
+FENCE = re.compile(r"^\s*(`{3,}|:{3,})\s*(\{[\w-]+\})?")
+HEADING = re.compile(r"^(#+)\s+(.*)")
+EXERCISES = re.compile(r"^exercises?\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Page:
+    """One executed chapter: what was run, and whether it is the one that the book reads aloud."""
+
+    chapter: str
+    cohort: str | None = None
+    model_name: str | None = None
+    map_name: str | None = None
+    is_shown: bool = False
+
+    @property
+    def execution(self) -> str:
+        """File name of the execution, without its suffix."""
+        parts = (self.chapter, self.cohort, self.model_name, self.map_name)
+        return "--".join(part for part in parts if part)
+
+    @property
+    def docname(self) -> str:
+        """Page in the book, without its suffix."""
+        return f"notebooks/{self.chapter if self.is_shown else self.execution}"
+
+    @property
+    def title(self) -> str:
+        """Title of a page behind the run table."""
+        parts = (self.cohort, self.model_name, self.map_name)
+        return f"{VERBS.get(self.chapter, self.chapter)}: {', '.join(p for p in parts if p)}"
+
+
+def plan(matrix: dict) -> list[Page]:
+    """List every execution of a study; one of each chapter is shown in the chapter's own place.
+
+    Parameters
+    ----------
+    matrix : dict
+        `cohorts`, `maps` and `models` of the study file; the first cohort is trained from scratch,
+        the others are fine-tuned from it.
+
+    Returns
+    -------
+    list of Page
+        In reading order.
+    """
+    cohorts, models, maps = matrix["cohorts"], matrix["models"], matrix["maps"]
+    first = cohorts[0]
+    model = "temp-pix2pix" if "temp-pix2pix" in models else models[-1]
+    shown_map = "Tmax" if "Tmax" in maps else maps[0]
+    trained = [(c, m, n) for c in cohorts for n in maps for m in models]
+    pages = [Page("01_bolus", is_shown=True)]
+    pages += [Page("04_prepare", cohort, is_shown=cohort == first) for cohort in cohorts]
+    for cohort, name, map_name in trained:
+        chapter = "05_train" if cohort == first else "06_finetune"
+        is_model = (name, map_name) == (model, shown_map)
+        is_shown = is_model and cohort in cohorts[:2]
+        pages.append(Page(chapter, cohort, name, map_name, is_shown))
+    for cohort, name, map_name in trained:
+        is_shown = (cohort, name, map_name) == (first, model, shown_map)
+        pages.append(Page("07_evaluate", cohort, name, map_name, is_shown))
+    return [*pages, Page("08_compare", is_shown=True)]
+
+
+def read_execution(path: Path, command: str) -> nbformat.NotebookNode:
+    """Read an executed chapter; refuse one that is missing, failed or was never run."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: run {command}, which executes this chapter.")
+    notebook = nbformat.read(path, as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
+    outputs = [output for cell in code for output in cell.outputs]
+    if any(output.output_type == "error" for output in outputs):
+        raise ValueError(f"{path} holds an error: remove it and run {command} again.")
+    if code and not outputs:
+        raise ValueError(f"{path} has no outputs, so it was not executed: run {command}.")
+    return notebook
+
+
+def to_page(notebook: nbformat.NotebookNode, page: Page, study: str) -> nbformat.NotebookNode:
+    """Make an executed chapter a page: parameters told, figures described, labels unique."""
+    notebook.metadata.pop("widgets", None)
+    notebook.cells = [_tell_parameters(cell) for cell in notebook.cells]
+    if not page.is_shown:
+        notebook.cells = _without_exercises(notebook.cells)
+        notebook.cells = [_without_labels(cell) for cell in notebook.cells]
+        _retitle(notebook, page.title)
+    heading = page.title
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            headings = [m.group(2) for m in map(HEADING.match, cell.source.splitlines()) if m]
+            heading = headings[-1] if headings else heading
+        elif cell.cell_type == "code":
+            _describe_figures(cell, heading, _names(page, study))
+    return notebook
+
+
+def _names(page: Page, study: str) -> dict[str, str]:
+    """Words that a caption may hold in braces."""
+    return {
+        "study": study,
+        "cohort": page.cohort or "",
+        "map_name": page.map_name or "",
+        "model_name": page.model_name or "",
+    }
+
+
+def _tell_parameters(cell):
+    """Replace papermill's injected cell by one sentence that says what was set."""
+    if "injected-parameters" not in cell.metadata.get("tags", []):
+        return cell
+    lines = [line for line in cell.source.splitlines() if line and not line.startswith("#")]
+    said = ", ".join(f"`{line}`" for line in lines)
+    text = f":::{{note}}\nThis page was run with {said}.\n:::"
+    return nbformat.v4.new_markdown_cell(text)
+
+
+def _retitle(notebook, title: str) -> None:
+    """Give the first heading of level one a title of its own."""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown" and re.search(r"^# ", cell.source, re.MULTILINE):
+            cell.source = re.sub(r"^# .*$", f"# {title}", cell.source, count=1, flags=re.MULTILINE)
+            return
+
+
+def _without_exercises(cells: list) -> list:
+    """Drop the sections called Exercises, with their code cells, up to the next heading."""
+    kept, level = [], None
+    for cell in cells:
+        if cell.cell_type == "markdown":
+            cell.source, level = _cut_exercises(cell.source, level)
+            if cell.source.strip():
+                kept.append(cell)
+        elif level is None:
+            kept.append(cell)
+    return kept
+
+
+def _cut_exercises(text: str, level: int | None) -> tuple[str, int | None]:
+    """Cut exercise sections out of one cell; `level` is the open section's, or None."""
+    kept, fence = [], None
+    for line in text.splitlines():
+        opened = FENCE.match(line)
+        if fence is not None:
+            fence = None if opened and opened.group(1) == fence and not opened.group(2) else fence
+        elif opened:
+            fence = opened.group(1)
+        elif match := HEADING.match(line):
+            depth = len(match.group(1))
+            if EXERCISES.match(match.group(2)):
+                level = depth
+            elif level is not None and depth <= level:
+                level = None
+        if level is None:
+            kept.append(line)
+    return "\n".join(kept), level
+
+
+def _without_labels(cell):
+    """Remove every label: the chapter shown in the book keeps them."""
+    if cell.cell_type == "markdown":
+        cell.source = re.sub(r"^\([\w:.-]+\)=\s*$", "", cell.source, flags=re.MULTILINE)
+        cell.source = re.sub(r"^:(label|name):.*\n", "", cell.source, flags=re.MULTILINE)
+        cell.source = re.sub(r"^\$\$[ \t]*\([\w:.-]+\)", "$$", cell.source, flags=re.MULTILINE)
+    cell.metadata.get("mystnb", {}).get("figure", {}).pop("name", None)
+    return cell
+
+
+def _describe_figures(cell, heading: str, names: dict[str, str]) -> None:
+    """Fill captions and give every picture of a cell its alternative text."""
+    pictures = [o for o in cell.outputs if "image/png" in o.get("data", {})]
+    options = cell.metadata.setdefault("mystnb", {})
+    for kind, key in (("figure", "caption"), ("image", "alt")):
+        if key in options.get(kind, {}):
+            options[kind][key] = _fill(options[kind][key], names)
+    if not pictures:
+        return
+    told = pictures[0].get("metadata", {}).get("image/png", {}).get("alt")
+    caption = options.get("figure", {}).get("caption")
+    alt = options.setdefault("image", {}).get("alt") or told or caption or f"Figure: {heading}"
+    options["image"]["alt"] = re.sub(r"[*_`$]|\{[\w:-]+\}", "", alt)
+
+
+def _fill(text: str, names: dict[str, str]) -> str:
+    for name, value in names.items():
+        text = text.replace(f"{{{name}}}", value)
+    return text
