@@ -1,0 +1,24 @@
+"""Figures: take arrays and map names, open no files, return a matplotlib `Figure`.
+
+Slices are (H, W) with H = Y and W = X, drawn with the origin at the lower left. Every map has one
+colour range, from `perfnb.maps`; every error is drawn symmetric about zero.
+"""
+
+from perfnb.plots.graphs import agreement, curves, score_bars, training_history
+from perfnb.plots.look import COLOURS, show_source, style
+from perfnb.plots.slices import film_strip, map_grid, map_rows, masks_outline, montage
+
+__all__ = [
+    "COLOURS",
+    "agreement",
+    "curves",
+    "film_strip",
+    "map_grid",
+    "map_rows",
+    "masks_outline",
+    "montage",
+    "score_bars",
+    "show_source",
+    "style",
+    "training_history",
+]

@@ -1,0 +1,221 @@
+"""Figures of numbers: curves, scores, training and agreement."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from perfnb import maps
+from perfnb.plots.look import COLOURS, CYCLE, MUTED, WIDTH, subplots
+
+LABELS = {
+    "MAE": "MAE on [−1, 1]",
+    "NRMSE": "NRMSE",
+    "SSIM": "SSIM",
+    "PSNR": "PSNR [dB]",
+    "MAE_physical": "MAE",
+    "RMSE_physical": "RMSE",
+    "r": "correlation r",
+}
+HIGHER_IS_BETTER = ("SSIM", "PSNR", "r")
+
+
+def curves(
+    times_s: Sequence[float],
+    lines: Mapping[str, np.ndarray],
+    ylabel: str,
+    marks: Mapping[str, float] | None = None,
+    colours: Mapping[str, str] | None = None,
+) -> Figure:
+    """Curves over time, with named moments as vertical lines.
+
+    Parameters
+    ----------
+    times_s : floats, shape (T,)
+    lines : {label: float array of shape (T,)}
+    ylabel : str
+        Quantity with its unit, such as "ΔR2* [1/s]".
+    marks : {label: time [s]}, or None
+    colours : {label: colour}, or None for the standard cycle
+    """
+    figure, axes = subplots(1, 1, (0.75 * WIDTH, 3.0))
+    ax = axes[0, 0]
+    for k, (label, curve) in enumerate(lines.items()):
+        colour = {**COLOURS, **(colours or {})}.get(label, CYCLE[k % len(CYCLE)])
+        ax.plot(times_s, curve, label=label, color=colour)
+    for label, time_s in (marks or {}).items():
+        ax.axvline(time_s, color=MUTED, linewidth=0.9, linestyle="--")
+        ax.text(
+            time_s,
+            1.01,
+            label,
+            transform=ax.get_xaxis_transform(),
+            ha="center",
+            fontsize=8,
+            color=MUTED,
+        )
+    ax.set(xlabel="time [s]", ylabel=ylabel, xlim=(times_s[0], times_s[-1]))
+    ax.legend()
+    return figure
+
+
+def score_bars(
+    table: pd.DataFrame,
+    measure: str | Sequence[str] = ("MAE", "NRMSE", "SSIM", "PSNR"),
+    models: Sequence[str] = ("pix2pix", "temp-pix2pix", "constant"),
+) -> Figure:
+    """Mean score per map and model, SD over patients as error bar, a dot per patient.
+
+    The form of the paper's figures 5 and 7, with the constant beside the networks.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Tidy rows (map, model, measure, value) of one cohort, `against` and region.
+    measure : str or list of str
+        One panel each.
+    models : list of str
+        Which models, in the order of the bars; one that the table lacks is left out.
+
+    Raises
+    ------
+    ValueError
+        A measure that the table lacks.
+    """
+    measures = [measure] if isinstance(measure, str) else list(measure)
+    lost = [name for name in measures if name not in set(table["measure"])]
+    if lost:
+        raise ValueError(f"table has no measure {lost}, it has {sorted(set(table['measure']))}")
+    models = [name for name in models if name in set(table["model"])]
+    n_columns = min(len(measures), 2)
+    n_rows = -(-len(measures) // n_columns)
+    width = WIDTH if n_columns > 1 else 0.6 * WIDTH
+    figure, axes = subplots(n_rows, n_columns, (width, 2.5 * n_rows + 0.4))
+    for ax in axes.flat[len(measures) :]:
+        ax.axis("off")
+    for k, (ax, name) in enumerate(zip(axes.flat, measures, strict=False)):
+        letter = f"{chr(ord('A') + k)}   " if len(measures) > 1 else ""
+        _score_panel(ax, table[table["measure"] == name], name, models, letter)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(models))
+    return figure
+
+
+def training_history(history: pd.DataFrame, best_epoch: int | None = None) -> Figure:
+    """Losses and validation over the epochs, the kept epoch marked.
+
+    Parameters
+    ----------
+    history : DataFrame
+        Columns epoch, generator_l1, generator_adversarial, discriminator, validation_mae and
+        validation_ssim.
+    best_epoch : int or None
+        The epoch whose weights were kept; no mark where None.
+    """
+    figure, axes = subplots(1, 3, (WIDTH, 2.7))
+    panels = (
+        ("losses of the GAN", {"generator_adversarial": "generator", "discriminator": None}),
+        ("MAE on [−1, 1]", {"generator_l1": "training (L1)", "validation_mae": "validation"}),
+        ("SSIM", {"validation_ssim": "validation"}),
+    )
+    for ax, (title, columns) in zip(axes.flat, panels, strict=True):
+        for k, (column, label) in enumerate(columns.items()):
+            ax.plot(history["epoch"], history[column], ".-", color=CYCLE[k], label=label or column)
+        if best_epoch is not None:
+            ax.axvline(best_epoch, color=MUTED, linestyle="--", linewidth=0.9, label="kept epoch")
+        ax.set_title(title, loc="left")
+        ax.set(xlabel="epoch")
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.legend(fontsize=8)
+    return figure
+
+
+def agreement(
+    reference: np.ndarray,
+    prediction: np.ndarray,
+    map_name: str,
+    labels: tuple[str, str] = ("reference", "prediction"),
+) -> Figure:
+    """Prediction against reference, and difference against mean (Bland and Altman).
+
+    Parameters
+    ----------
+    reference, prediction : float arrays of one shape
+        Tissue voxels in the unit of the map.
+    map_name : str
+        Which map; gives unit and range.
+    labels : (str, str)
+        What the two arrays are called on the axes.
+
+    Raises
+    ------
+    ValueError
+        Arrays that differ in shape or are empty.
+    """
+    a, b = np.asarray(reference, float), np.asarray(prediction, float)
+    if a.shape != b.shape or not a.size:
+        raise ValueError(f"reference has shape {a.shape}, prediction {b.shape}: expected equal")
+    spec = maps.spec(map_name)
+    (low, high), unit, half = spec.display, spec.unit, (spec.display[1] - spec.display[0]) / 2
+    figure, (left, right) = _pair_of_axes()
+    bins = np.linspace(low, high, 61)
+    image = _density(left, a, b, bins, bins)
+    left.plot([low, high], [low, high], color=MUTED, linewidth=1, linestyle="--", label="identity")
+    left.set(xlabel=f"{labels[0]} {map_name} [{unit}]", ylabel=f"{labels[1]} {map_name} [{unit}]")
+    left.set_aspect("equal")
+    difference = (b - a).ravel()
+    _density(right, (a + b) / 2, difference, bins, np.linspace(-half, half, 61))
+    bias, spread = difference.mean(), 1.96 * difference.std()
+    right.axhline(bias, color=CYCLE[3], linewidth=1.2, label=f"bias {bias:+.2f} {unit}")
+    for edge in (bias - spread, bias + spread):
+        label = f"±1.96 SD: {spread:.2f} {unit}" if edge < bias else None
+        right.axhline(edge, color=CYCLE[3], linewidth=1, linestyle=":", label=label)
+    right.set(xlabel=f"mean of both [{unit}]", ylabel=f"{labels[1]} − {labels[0]} [{unit}]")
+    for ax in (left, right):
+        ax.legend(fontsize=8, loc="upper left")
+    figure.colorbar(image, ax=right, label="voxels")
+    return figure
+
+
+def _pair_of_axes() -> tuple[Figure, np.ndarray]:
+    """Two axes side by side."""
+    figure, axes = subplots(1, 2, (WIDTH, 3.8))
+    return figure, axes[0]
+
+
+def _density(ax: Axes, x, y, x_bins, y_bins):
+    """Two-dimensional histogram with a logarithmic grey scale; values beyond stay at the edge."""
+    x = np.clip(np.ravel(x), x_bins[0], x_bins[-1])
+    y = np.clip(np.ravel(y), y_bins[0], y_bins[-1])
+    return ax.hist2d(x, y, bins=[x_bins, y_bins], cmap="Greys", norm="log")[3]
+
+
+def _score_panel(ax: Axes, part: pd.DataFrame, measure: str, models, letter: str) -> None:
+    """Bars of one measure: a group per map, a bar per model."""
+    names = [name for name in maps.MAPS if name in set(part["map"])]
+    width = 0.8 / max(len(models), 1)
+    for m, model in enumerate(models):
+        for k, name in enumerate(names):
+            chosen = (part["map"] == name) & (part["model"] == model)
+            values = part.loc[chosen, "value"].to_numpy(float)
+            values = values[np.isfinite(values)]
+            if not values.size:
+                continue
+            x = k + (m - (len(models) - 1) / 2) * width
+            ax.bar(x, values.mean(), 0.92 * width, color=COLOURS[model], label=_once(ax, model))
+            if values.size > 1:
+                ax.errorbar(x, values.mean(), values.std(ddof=1), color="#222222", capsize=3, lw=1)
+            spots = x + width * 0.25 * np.linspace(-1, 1, values.size)
+            ax.plot(spots, values, ".", color="#222222", ms=3, alpha=0.45)
+    ax.set_xticks(range(len(names)), names)
+    better = "higher" if measure in HIGHER_IS_BETTER else "lower"
+    ax.set_title(f"{letter}{LABELS.get(measure, measure)} ({better} is better)", loc="left")
+    if measure in ("SSIM", "r"):
+        ax.set_ylim(top=1.0)
+
+
+def _once(ax: Axes, label: str) -> str | None:
+    """The label where the axes do not have it yet, so that a legend shows it once."""
+    return None if label in ax.get_legend_handles_labels()[1] else label
