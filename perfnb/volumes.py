@@ -170,6 +170,11 @@ class Grid:
     slices: int
     affine: np.ndarray = field(repr=False)
 
+    @classmethod
+    def of(cls, affine: np.ndarray, shape: tuple[int, ...], matrix: int, slices: int) -> "Grid":
+        """Return the grid of a film from its affine and its shape (X, Y, Z, ...)."""
+        return cls(tuple(shape[:3]), matrix, slices, np.asarray(affine))
+
     def forward(self, volume: np.ndarray, order: int = 1) -> np.ndarray:
         """Return (Z, H, W) of a volume (X, Y, Z), or (Z, T, H, W) of a series (X, Y, Z, T)."""
         if volume.shape[:3] != self.shape:

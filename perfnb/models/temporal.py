@@ -96,36 +96,31 @@ class _WeightedNorm(torch.autograd.Function):
     def forward(ctx, x: Tensor, gamma: Tensor, beta: Tensor, outside: int, eps: float):
         extra = outside - 1
         count = x.shape[2] * (x.shape[3] + extra)
-        last = x[0, :, :, -1]
-        var_all, mean_all = torch.var_mean(x, dim=(0, 2, 3), correction=0)
-        n_all, n_extra = x.shape[2] * x.shape[3], x.shape[2] * extra
-        var_last, mean_last = torch.var_mean(last, dim=1, correction=0)
-        mean = (n_all * mean_all + n_extra * mean_last) / count
-        square = n_all * (var_all + (mean_all - mean) ** 2)
-        var = (square + n_extra * (var_last + (mean_last - mean) ** 2)) / count
+        mean = (x.sum(dim=(0, 2, 3)) + extra * x[0, :, :, -1].sum(dim=1)) / count
+        centred = x - _column(mean)
+        square = torch.linalg.vector_norm(centred, dim=(0, 2, 3)) ** 2
+        var = (square + extra * (centred[0, :, :, -1] ** 2).sum(dim=1)) / count
         inverse_std = torch.rsqrt(var + eps)
-        scale = gamma * inverse_std
-        out = torch.addcmul(_column(beta - mean * scale), x, _column(scale))
+        out = torch.addcmul(_column(beta), centred, _column(gamma * inverse_std))
         out = F.leaky_relu_(out, SLOPE)
-        ctx.save_for_backward(x, out, mean, inverse_std, gamma)
+        ctx.save_for_backward(centred, out, inverse_std, gamma)
         ctx.extra, ctx.count = extra, count
         ctx.mark_non_differentiable(mean, var)
         return out, mean, var
 
     @staticmethod
     def backward(ctx, grad: Tensor, _mean, _var):
-        x, out, mean, inverse_std, gamma = ctx.saved_tensors
+        centred, out, inverse_std, gamma = ctx.saved_tensors
         grad = torch.ops.aten.leaky_relu_backward(grad, out, SLOPE, True)
-        grad_sum = grad.sum(dim=(0, 2, 3))
-        grad_x = (grad * x).sum(dim=(0, 2, 3))
-        grad_gamma = (grad_x - mean * grad_sum) * inverse_std
+        grad_beta = grad.sum(dim=(0, 2, 3))
+        grad_gamma = (grad * centred).sum(dim=(0, 2, 3)) * inverse_std
+        offset = gamma * inverse_std * grad_beta / ctx.count
         slope = gamma * inverse_std**2 * grad_gamma / ctx.count
-        offset = gamma * inverse_std * grad_sum / ctx.count - mean * slope
         grad = grad.mul_(_column(gamma * inverse_std))
-        grad.addcmul_(x, _column(-slope)).sub_(_column(offset))
-        last = x[0, :, :, -1]
+        grad.addcmul_(centred, _column(-slope)).sub_(_column(offset))
+        last = centred[0, :, :, -1]
         grad[0, :, :, -1] -= ctx.extra * (offset[:, None] + slope[:, None] * last)
-        return grad, grad_gamma, grad_sum, None, None
+        return grad, grad_gamma, grad_beta, None, None
 
 
 def _column(values: Tensor) -> Tensor:

@@ -1,0 +1,171 @@
+"""Where patients come from: simulated cohorts and folders of films, through one interface.
+
+A cohort is a folder with one NIfTI film a patient. Beside a film may lie its times
+(`<film>.json`), its mask (`<patient>_mask.nii.gz`) and its maps (`<patient>_Tmax.nii.gz`, ...).
+Simulated patients are written in the same way, with their truth under `derivatives/truth`.
+"""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from perfnb.data import phantom
+from perfnb.maps import MAPS
+from perfnb.study import COHORTS, write_json
+
+SUFFIXES = ("_dsc", "_perf", "_pwi", "_bold")
+SPLITS = ("train", "validation", "test")
+NO_AIF = "no_aif"
+TRUTH = Path("derivatives") / "truth"
+
+
+@dataclass(frozen=True)
+class Case:
+    """The files of one patient; mask, maps and truth may be missing."""
+
+    patient: str
+    series_path: Path
+    mask_path: Path | None = None
+    map_paths: dict[str, Path] = field(default_factory=dict)
+    truth_paths: dict[str, Path] = field(default_factory=dict)
+
+    @property
+    def paths(self) -> list[Path]:
+        """Every file that the preparation of this patient reads."""
+        optional = [self.mask_path, *self.map_paths.values(), *self.truth_paths.values()]
+        sidecar = self.series_path.with_name(f"{_stem(self.series_path)}.json")
+        found = [self.series_path, sidecar, *optional]
+        return [p for p in found if p is not None and p.is_file()]
+
+
+def find_cases(folder: Path) -> list[Case]:
+    """List the patients of a folder, in alphabetical order.
+
+    Every NIfTI file counts as a film, at any depth, unless its name ends in `_mask` or a map's
+    name, or it lies under `derivatives`. The patient is the file name without `_dsc` and the like.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no film.
+    ValueError
+        Two films belong to the same patient.
+    """
+    folder = Path(folder)
+    files = {p for p in folder.rglob("*.nii*") if not p.name.startswith(".")}
+    truth = {_stem(p): p for p in files if TRUTH.as_posix() in p.as_posix()}
+    others = {_stem(p): p for p in sorted(files) if TRUTH.as_posix() not in p.as_posix()}
+    endings = ("_mask", *(f"_{name}" for name in MAPS))
+    films = sorted(
+        p
+        for p in files
+        if "derivatives" not in p.relative_to(folder).parts and not _stem(p).endswith(endings)
+    )
+    if not films:
+        raise FileNotFoundError(
+            f"{folder} holds no film: expected one 4-D NIfTI file a patient, such as "
+            "patient1.nii.gz with its times in patient1.json"
+        )
+    patients = [_patient(p) for p in films]
+    double = sorted({name for name in patients if patients.count(name) > 1})
+    if double:
+        raise ValueError(f"{folder} holds more than one film of {double}: keep one film a patient")
+    return [_case(*pair, others, truth) for pair in zip(patients, films, strict=True)]
+
+
+def make_phantoms(
+    folder: Path, cohort: str, count: int, shape: tuple[int, int, int], seed: int
+) -> list[Case]:
+    """Draw simulated patients into a folder, or find them there if they were drawn before.
+
+    Patient i of a cohort is the same whatever the count; a folder drawn with another shape or
+    seed is replaced. A patient whose drawing was interrupted is drawn again.
+    """
+    recipe = {"phantom": phantom.VERSION, "cohort": cohort, "shape": list(shape), "seed": seed}
+    stamp = folder / "phantom.json"
+    if stamp.is_file() and json.loads(stamp.read_text()) != recipe:
+        shutil.rmtree(folder)
+    if not stamp.is_file():
+        write_json(stamp, recipe)
+    for i in range(count):
+        name = f"sub-{i + 1:03d}"
+        done = folder / TRUTH / name / "done"
+        if not done.is_file():
+            patient = phantom.draw_patient(cohort, patient_seed(cohort, seed, i), shape)
+            phantom.write_patient(patient, folder, name)
+            done.touch()
+    return find_cases(folder)[:count]
+
+
+def patient_seed(cohort: str, seed: int, index: int) -> int:
+    """Return the seed of one simulated patient: different in every cohort and study seed."""
+    key = (COHORTS.index(cohort), index)
+    return int(np.random.SeedSequence(seed, spawn_key=key).generate_state(1)[0])
+
+
+def split_patients(
+    patients: Sequence[str], sizes: Sequence[float], seed: int
+) -> dict[str, list[str]]:
+    """Divide patients at random into training, validation and test.
+
+    Parameters
+    ----------
+    patients : sequence of str
+    sizes : three numbers
+        Whole numbers of patients that add up, or fractions (at least one patient each).
+    seed : int
+
+    Raises
+    ------
+    ValueError
+        The cohort is too small, or the numbers don't add up.
+    """
+    count = len(patients)
+    if count < len(SPLITS):
+        raise ValueError(
+            f"{count} patient(s) cannot be split into {', '.join(SPLITS)}: expected at least "
+            f"{len(SPLITS)}; to apply a trained model without training, give trained_on='acute'"
+        )
+    if all(isinstance(n, int) for n in sizes):
+        numbers = list(sizes)
+    else:
+        held_out = [max(1, round(count * fraction)) for fraction in sizes[1:]]
+        numbers = [count - sum(held_out), *held_out]
+    if sum(numbers) != count or min(numbers) < 1:
+        raise ValueError(f"split={list(sizes)} does not divide {count} patients into {SPLITS}")
+    order = np.random.default_rng(seed).permutation(count)
+    borders = np.cumsum(numbers)[:-1]
+    groups = np.split(order, borders)
+    return {
+        name: sorted(patients[i] for i in group) for name, group in zip(SPLITS, groups, strict=True)
+    }
+
+
+def _case(patient: str, film: Path, others: dict[str, Path], truth: dict[str, Path]) -> Case:
+    start = f"{patient}_"
+    return Case(
+        patient,
+        film,
+        others.get(f"{patient}_mask"),
+        {name: others[start + name] for name in MAPS if start + name in others},
+        {
+            stem.removeprefix(start): p
+            for stem, p in sorted(truth.items())
+            if stem.startswith(start)
+        },
+    )
+
+
+def _stem(path: Path) -> str:
+    return path.name.removesuffix(".gz").removesuffix(".nii")
+
+
+def _patient(path: Path) -> str:
+    stem = _stem(path)
+    for suffix in SUFFIXES:
+        stem = stem.removesuffix(suffix)
+    return stem

@@ -1,0 +1,174 @@
+"""How a film becomes slices a network can eat: the paper's preparation, step by step."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import nibabel as nib
+import numpy as np
+
+from perfnb.classical import references, signal
+from perfnb.classical.aif import NoAIF
+from perfnb.data.cohorts import Case
+from perfnb.maps import MAPS
+from perfnb.volumes import Grid, Series, brain_mask, read_mask, read_series, read_volume
+
+log = logging.getLogger(__name__)
+GREY_AND_WHITE = (2, 3)  # labels of the phantom's tissue file
+BOLUS_PASSED = 0.5  # of the peak of the brain's mean delta R2*
+
+
+@dataclass
+class Prepared:
+    """One patient on the network's grid, in physical units, not yet scaled.
+
+    Attributes
+    ----------
+    series : float32 array, shape (Z, T, H, W)
+        Signal divided by the median baseline signal of the brain; 0 outside the mask.
+    mask, tissue : bool array, shape (Z, H, W)
+        Brain, and where maps are scored: grey and white matter if known, otherwise the brain.
+    references, truth : dict of float32 arrays, shape (Z, H, W)
+        Maps by name; empty where there are none.
+    computed : dict of float32 arrays, shape (X, Y, Z)
+        Reference maps made here by the classical route, on the film's own grid.
+    facts : dict
+        One row of the cohort's table of patients.
+    """
+
+    patient: str
+    series: np.ndarray
+    mask: np.ndarray
+    tissue: np.ndarray
+    references: dict[str, np.ndarray]
+    truth: dict[str, np.ndarray]
+    computed: dict[str, np.ndarray] = field(default_factory=dict)
+    facts: dict = field(default_factory=dict)
+
+
+def prepare_patient(case: Case, settings: Mapping) -> Prepared:
+    """Read one patient, make missing reference maps, and bring all to the network's grid.
+
+    Parameters
+    ----------
+    case : Case
+    settings : mapping
+        The section `04_prepare` of a study.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError
+        A file is bad; the message names it. A film in which no artery can be trusted is not an
+        error: it comes back without reference maps, and `facts["aif"]` is "none".
+    """
+    film = read_series(case.series_path, settings["repetition_time_s"], settings["echo_time_s"])
+    try:
+        mask = read_mask(case.mask_path, film) if case.mask_path else brain_mask(film.data)
+        baseline = signal.find_baseline(film.data, mask)
+        maps, computed, facts = _reference_maps(case, film, mask, settings)
+    except ValueError as error:
+        raise ValueError(f"{case.series_path}: {error}") from error
+    grid = Grid.of(film.affine, film.data.shape, settings["matrix"], settings["slices"])
+    level = float(np.median(film.data[mask][:, baseline.frames].mean(axis=1)))
+    inside = grid.forward(mask, order=0)
+    frames, cut = fit_frames(film.data, mask, settings["frames"], case.series_path.name)
+    series = grid.forward(frames / np.float32(level))
+    facts = {
+        "patient": case.patient,
+        "repetition_time_s": film.repetition_time_s,
+        "echo_time_s": film.echo_time_s,
+        "frames": film.data.shape[3],
+        "frames_cut": cut,
+        "size": "x".join(map(str, film.data.shape[:3])),
+        "baseline_first": baseline.first,
+        "baseline_last": baseline.last,
+        "baseline_level": round(level, 4),
+        "voxels_not_finite": film.not_finite,
+        **facts,
+    }
+    return Prepared(
+        case.patient,
+        np.where(inside[:, None], series, np.float32(0)),
+        inside,
+        _tissue(case, film, grid, inside),
+        {name: grid.forward(m) * inside for name, m in maps.items()},
+        {
+            name: grid.forward(read_volume(case.truth_paths[name], film)) * inside
+            for name in MAPS
+            if name in case.truth_paths
+        },
+        computed,
+        facts,
+    )
+
+
+def fit_frames(
+    series: np.ndarray, mask: np.ndarray, frames: int, name: str
+) -> tuple[np.ndarray, int]:
+    """Give a series the number of time points that the networks expect.
+
+    Shorter: the last frame is repeated, as in the paper (figure 2). Longer: the end is cut, with a
+    warning, if the bolus has passed by then.
+
+    Returns
+    -------
+    (float array, shape (X, Y, Z, frames); int, frames cut)
+
+    Raises
+    ------
+    ValueError
+        The bolus has not passed within the first `frames` time points.
+    """
+    found = series.shape[3]
+    if found <= frames:
+        return np.pad(series, [(0, 0)] * 3 + [(0, frames - found)], mode="edge"), 0
+    mean = series[mask].mean(axis=0)
+    drop = np.maximum(mean[:10].max() - mean, 0)
+    peak = int(np.argmax(drop))
+    after = np.flatnonzero(drop[peak:] < BOLUS_PASSED * drop[peak])
+    if not len(after) or peak + after[0] >= frames:
+        raise ValueError(
+            f"{name} has {found} time points and its bolus has not passed within the first "
+            f"{frames}: cut leading frames from the file, keeping at least 8 before the bolus"
+        )
+    log.warning("%s has %d time points: the last %d are cut", name, found, found - frames)
+    return series[..., :frames], found - frames
+
+
+def _reference_maps(case: Case, film: Series, mask: np.ndarray, settings: Mapping):
+    """Return maps on the film's grid, those of them computed here, and what to note down."""
+    given = {name: read_volume(path, film) for name, path in case.map_paths.items()}
+    missing = [name for name in settings["maps"] if name not in given]
+    facts = {"references": "given" if not missing else "classical", "aif": "", "aif_reasons": ""}
+    if not missing:
+        return {name: given[name] for name in settings["maps"]}, {}, facts
+    turned = nib.as_closest_canonical(nib.Nifti1Image(film.data, film.affine))
+    back = nib.orientations.ornt_transform(
+        nib.io_orientation(turned.affine), nib.io_orientation(film.affine)
+    )
+    turned_mask = nib.orientations.apply_orientation(mask, nib.io_orientation(film.affine))
+    try:
+        made = references.reference_maps(
+            np.asarray(turned.dataobj),
+            turned_mask,
+            film.repetition_time_s,
+            film.echo_time_s,
+            tuple(float(size) for size in nib.affines.voxel_sizes(turned.affine)[:2]),
+            smoothing_mm=settings["smoothing_mm"],
+            threshold=settings["threshold"],
+        )
+    except NoAIF as refusal:
+        log.warning("%s has no AIF: %s", case.patient, "; ".join(refusal.reasons))
+        return {}, {}, facts | {"aif": "none", "aif_reasons": "; ".join(refusal.reasons)}
+    computed = {n: nib.orientations.apply_orientation(made.maps[n], back) for n in missing}
+    facts |= {"aif": "automatic"}
+    facts |= {f"aif_{name}": round(value, 4) for name, value in made.aif.measures.items()}
+    maps = {name: given.get(name, computed.get(name)) for name in settings["maps"]}
+    return maps, computed, facts
+
+
+def _tissue(case: Case, film: Series, grid: Grid, inside: np.ndarray) -> np.ndarray:
+    if "tissue" not in case.truth_paths:
+        return inside
+    labels = read_volume(case.truth_paths["tissue"], film)
+    return grid.forward(np.isin(labels, GREY_AND_WHITE), order=0) & inside

@@ -1,0 +1,250 @@
+"""Prepared slices on disk: memory-mapped, split by patient, scaled to [-1, 1] on reading."""
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from numpy.lib.format import open_memmap
+from torch.utils.data import Dataset
+
+from perfnb.data.cohorts import NO_AIF, SPLITS, Case, split_patients
+from perfnb.data.preparation import Prepared, prepare_patient
+from perfnb.maps import MAPS
+from perfnb.study import Run, write_atomic, write_json
+from perfnb.volumes import write_volume
+
+log = logging.getLogger(__name__)
+BACKGROUND = np.float32(-1)
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """The linear way from physical values to [-1, 1] and back; nothing is clipped.
+
+    `ranges` holds (lowest, highest) of `series` and of each map, over the training patients.
+    """
+
+    ranges: Mapping[str, tuple[float, float]]
+
+    def forward(self, name: str, values: np.ndarray) -> np.ndarray:
+        """Scale physical values of the series or a map."""
+        low, high = self.ranges[name]
+        return ((values - low) * (2 / (high - low)) - 1).astype(np.float32)
+
+    def backward(self, name: str, scaled: np.ndarray) -> np.ndarray:
+        """Undo `forward`."""
+        low, high = self.ranges[name]
+        return ((scaled + 1) * ((high - low) / 2) + low).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Slab:
+    """One patient's slices as the networks see them; (Z, T, H, W) and (Z, H, W)."""
+
+    patient: str
+    series: np.ndarray
+    mask: np.ndarray
+    tissue: np.ndarray
+    reference: np.ndarray  # scaled
+    reference_physical: np.ndarray
+    truth: np.ndarray | None  # physical
+
+
+class Slices(Dataset):
+    """The slices of one split and map of a prepared cohort.
+
+    Parameters
+    ----------
+    folder : Path
+        `data/<study>/<cohort>`, written by `write_cohort`.
+    split : str
+        `train`, `validation`, `test` or `no_aif`.
+    map_name : str
+    """
+
+    def __init__(self, folder: Path, split: str, map_name: str):
+        self.folder, self.map_name = Path(folder), map_name
+        members = json.loads((self.folder / "split.json").read_text())
+        self.patients: list[str] = members[split]
+        index = pd.read_csv(self.folder / "slices" / "index.csv", dtype={"patient": str})
+        self._rows = {p: g.index.to_numpy() for p, g in index.groupby("patient")}
+        self._owner = index.patient.to_list()
+        self._index = np.concatenate([self._rows[p] for p in self.patients] or [np.empty(0, int)])
+        self.scaling = read_scaling(self.folder)
+        self.fingerprint = json.loads((self.folder / "slices" / "fingerprint.json").read_text())
+        self._arrays = {
+            p.stem: np.load(p, mmap_mode="r") for p in (self.folder / "slices").glob("*.npy")
+        }
+        if f"reference_{map_name}" not in self._arrays:
+            raise ValueError(f"{folder} holds no map {map_name}: add it to 04_prepare's maps")
+
+    @property
+    def frames(self) -> int:
+        """Time points of each series."""
+        return self._arrays["series"].shape[1]
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __getitem__(self, i: int) -> dict:
+        row = int(self._index[i])
+        mask = np.array(self._arrays["mask"][row])
+        return {
+            "series": self._scaled("series", row, mask),
+            "reference": self._scaled(f"reference_{self.map_name}", row, mask)[None],
+            "mask": mask,
+            "patient": self._owner[row],
+        }
+
+    def patient(self, patient: str) -> Slab:
+        """Return all slices of one patient."""
+        rows = self._rows[patient]
+        rows = slice(rows[0], rows[-1] + 1)
+        mask = np.array(self._arrays["mask"][rows])
+        truth = np.array(self._arrays[f"truth_{self.map_name}"][rows])
+        return Slab(
+            patient,
+            self._scaled("series", rows, mask),
+            mask,
+            np.array(self._arrays["tissue"][rows]),
+            self._scaled(f"reference_{self.map_name}", rows, mask),
+            np.array(self._arrays[f"reference_{self.map_name}"][rows]),
+            None if np.isnan(truth).any() else truth,
+        )
+
+    def _scaled(self, array: str, rows, mask: np.ndarray) -> np.ndarray:
+        values = self._arrays[array][rows].astype(np.float32)
+        name = array.removeprefix("reference_")
+        inside = mask if values.ndim == mask.ndim else np.expand_dims(mask, -3)
+        return np.where(inside, self.scaling.forward(name, values), BACKGROUND)
+
+
+def write_cohort(run: Run, cases: Sequence[Case], scaling: Scaling | None = None) -> pd.DataFrame:
+    """Prepare every patient and write `slices/`, `split.json`, `scaling.json`, `patients.csv`.
+
+    Patients without an AIF keep their slices but no reference; they form the split `no_aif`.
+
+    Parameters
+    ----------
+    run : Run
+        Of chapter `04_prepare`.
+    cases : sequence of Case
+    scaling : Scaling, optional
+        Another cohort's, to apply its models: all patients are then for testing.
+
+    Returns
+    -------
+    DataFrame
+        One row a patient.
+    """
+    patients = [case.patient for case in cases]
+    if scaling is None:
+        split = split_patients(patients, run["split"], run["seed"])
+    else:
+        split = dict.fromkeys(SPLITS[:2], []) | {"test": patients}
+    folder, draft = run.data_dir, run.data_dir / "slices.partial"
+    (folder / "manifest.json").unlink(missing_ok=True)
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    rows, ranges = [], {}
+    arrays = _open_arrays(draft, len(cases), run)
+    for i, case in enumerate(cases):
+        prepared = prepare_patient(case, run.settings)
+        _store(arrays, i, prepared)
+        _write_computed(folder / "references", case, prepared)
+        rows.append({"split": _split_of(case.patient, split, prepared)} | prepared.facts)
+        if rows[-1]["split"] == "train":
+            _widen(ranges, prepared)
+    scaling = scaling or Scaling({name: tuple(limits) for name, limits in ranges.items()})
+    _check_scaling(scaling)
+    table = pd.DataFrame(rows)
+    members = {s: table.patient[table.split == s].to_list() for s in (*SPLITS, NO_AIF)}
+    _write_index(draft, cases, run["slices"])
+    fingerprint = _fingerprint(arrays, scaling, members)
+    del arrays
+    write_json(draft / "fingerprint.json", fingerprint)
+    shutil.rmtree(folder / "slices", ignore_errors=True)
+    draft.rename(folder / "slices")
+    write_json(folder / "split.json", members)
+    write_json(folder / "scaling.json", {k: list(v) for k, v in scaling.ranges.items()})
+    with write_atomic(folder / "patients.csv") as temporary:
+        table.to_csv(temporary, index=False)
+    return table
+
+
+def read_scaling(folder: Path) -> Scaling:
+    """Read a prepared cohort's scaling."""
+    ranges = json.loads((Path(folder) / "scaling.json").read_text())
+    return Scaling({name: tuple(limits) for name, limits in ranges.items()})
+
+
+def _open_arrays(folder: Path, patients: int, run: Run) -> dict[str, np.ndarray]:
+    shape = (patients * run["slices"], run["matrix"], run["matrix"])
+    kinds = {"mask": bool, "tissue": bool}
+    kinds |= {f"reference_{name}": np.float32 for name in run["maps"]}
+    kinds |= {f"truth_{name}": np.float32 for name in run["maps"]}
+    arrays = {n: open_memmap(folder / f"{n}.npy", "w+", k, shape) for n, k in kinds.items()}
+    series_shape = (shape[0], run["frames"], *shape[1:])
+    arrays["series"] = open_memmap(folder / "series.npy", "w+", np.float16, series_shape)
+    return arrays
+
+
+def _store(arrays: Mapping[str, np.ndarray], i: int, prepared: Prepared) -> None:
+    n = len(prepared.mask)
+    rows = slice(i * n, (i + 1) * n)
+    arrays["series"][rows] = prepared.series
+    arrays["mask"][rows], arrays["tissue"][rows] = prepared.mask, prepared.tissue
+    for kind, maps in (("reference", prepared.references), ("truth", prepared.truth)):
+        for name in MAPS:
+            if f"{kind}_{name}" in arrays:
+                arrays[f"{kind}_{name}"][rows] = maps.get(name, np.nan)
+
+
+def _split_of(patient: str, split: Mapping[str, list[str]], prepared: Prepared) -> str:
+    if not prepared.references:
+        return NO_AIF
+    return next(name for name, members in split.items() if patient in members)
+
+
+def _widen(ranges: dict[str, list[float]], prepared: Prepared) -> None:
+    inside = prepared.mask
+    values = {"series": prepared.series.transpose(0, 2, 3, 1)[inside]}
+    values |= {name: m[inside] for name, m in prepared.references.items()}
+    for name, found in values.items():
+        low, high = ranges.get(name, (np.inf, -np.inf))
+        ranges[name] = [min(low, float(found.min())), max(high, float(found.max()))]
+
+
+def _check_scaling(scaling: Scaling) -> None:
+    if not scaling.ranges:
+        raise ValueError("no training patient has an AIF: there is nothing to learn from")
+    for name, (low, high) in scaling.ranges.items():
+        if not high > low:
+            raise ValueError(f"{name} is {low} everywhere in the training patients: check the maps")
+
+
+def _write_computed(folder: Path, case: Case, prepared: Prepared) -> None:
+    if prepared.computed:
+        film = nib.load(case.series_path)
+        for name, volume in prepared.computed.items():
+            path = folder / f"{case.patient}_{name}.nii.gz"
+            write_volume(path, volume, film.affine, film.header)
+
+
+def _write_index(folder: Path, cases: Sequence[Case], slices: int) -> None:
+    rows = [(case.patient, z) for case in cases for z in range(slices)]
+    pd.DataFrame(rows, columns=["patient", "z"]).to_csv(folder / "index.csv", index=False)
+
+
+def _fingerprint(arrays: Mapping[str, np.ndarray], scaling: Scaling, members: Mapping) -> str:
+    digest = hashlib.sha256(json.dumps([scaling.ranges, members], default=list).encode())
+    for name in sorted(arrays):
+        digest.update(np.ascontiguousarray(arrays[name]).data)
+    return digest.hexdigest()

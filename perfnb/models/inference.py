@@ -1,0 +1,74 @@
+"""From prepared series to maps, in one documented network mode."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from perfnb.data.slices import Slices
+from perfnb.metrics import images
+
+BATCH = 12
+
+
+@torch.inference_mode()
+def predict(generator: nn.Module, series: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Draw one map for each slice of a patient.
+
+    Batch norm uses the statistics gathered in training ("running statistics"), dropout is off:
+    a slice's map does not depend on its neighbours in the batch. The published code keeps the
+    network in training mode instead, with the statistics of the slice under test.
+
+    Parameters
+    ----------
+    generator : nn.Module
+        Called as `generator(series, mask)`.
+    series : float array, shape (Z, T, H, W)
+        Scaled to [-1, 1], one value outside the mask.
+    mask : bool array, shape (Z, H, W)
+
+    Returns
+    -------
+    float32 array, shape (Z, H, W)
+        The map scaled to [-1, 1]; -1 outside the mask.
+    """
+    generator.eval()
+    device = next(generator.parameters()).device
+    drawn = []
+    for first in range(0, len(series), BATCH):
+        part = slice(first, first + BATCH)
+        batch = torch.as_tensor(series[part], dtype=torch.float32, device=device)
+        inside = torch.as_tensor(mask[part], device=device)
+        drawn.append(generator(batch, inside)[:, 0].cpu().numpy())
+    return np.where(mask, np.concatenate(drawn), np.float32(-1))
+
+
+def validate(generator: nn.Module, slices: Slices) -> dict[str, float]:
+    """Return the error of a generator on validation patients, each patient counting the same.
+
+    `validation_mae`: mean absolute error in the brain on [-1, 1] (the plateau rule's error).
+    `validation_ssim`: whole-slice SSIM, the paper's way.
+    """
+    errors, similarities = [], []
+    for patient in slices.patients:
+        prepared = slices.patient(patient)
+        prediction = predict(generator, prepared.series, prepared.mask)
+        difference = np.abs(prediction - prepared.reference)[prepared.mask]
+        errors.append(float(difference.mean()))
+        similarities.append(images.slice_scores(prepared.reference, prediction)["SSIM"])
+    return {
+        "validation_mae": float(np.mean(errors)),
+        "validation_ssim": float(np.mean(similarities)),
+    }
+
+
+def choose_device(name: str = "auto") -> str:
+    """Return the torch device to use: `auto` takes a GPU where there is one.
+
+    Raises ValueError where a GPU is asked for and none is found.
+    """
+    available = torch.cuda.is_available()
+    if name == "auto":
+        return "cuda" if available else "cpu"
+    if name.startswith("cuda") and not available:
+        raise ValueError(f"device={name!r} but torch finds no GPU: use device='cpu' or 'auto'")
+    return name

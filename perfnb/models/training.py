@@ -1,0 +1,223 @@
+"""Training as in the paper: a discriminator step, a generator step, and `fit` around them.
+
+Fine-tuning is `fit` with `init_from`. A run that was killed goes on from its last whole epoch.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from filelock import FileLock
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from perfnb.data.slices import Slices
+from perfnb.models import checkpoints, inference
+from perfnb.models.networks import PatchDiscriminator, initialise, make_generator
+from perfnb.study import write_atomic, write_json
+
+log = logging.getLogger(__name__)
+BETAS = (0.5, 0.999)
+LOCK_SECONDS = 120
+
+
+@dataclass
+class Networks:
+    """Both players and their optimisers."""
+
+    generator: nn.Module
+    discriminator: nn.Module
+    generator_optimizer: torch.optim.Optimizer
+    discriminator_optimizer: torch.optim.Optimizer
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """When to stop: no relative gain of `min_gain` in the validation error for `patience` epochs.
+
+    The same rule for every model, so that architectures are compared where each has stopped
+    getting better, never after the same seconds or epochs alone.
+    """
+
+    patience: int
+    min_gain: float
+
+    def stale_epochs(self, errors: list[float]) -> int:
+        """Return how many epochs have passed since the last one that counts as better."""
+        best, since = math.inf, 0
+        for error in errors:
+            since += 1
+            if error < best * (1 - self.min_gain):
+                best, since = error, 0
+        return since
+
+    def reached(self, errors: list[float]) -> bool:
+        """Return whether the run has stopped getting better."""
+        return self.stale_epochs(errors) >= self.patience
+
+
+def make_networks(model_name: str, frames: int, settings: Mapping, device: str) -> Networks:
+    """Build generator, discriminator and their Adam optimisers from a study's settings."""
+    torch.manual_seed(settings["seed"])
+    generator = make_generator(
+        model_name, frames, settings["ngf"], settings["unet_ngf"], settings["upsampling"]
+    ).to(device)
+    discriminator = PatchDiscriminator(frames, settings["ndf"]).apply(initialise).to(device)
+    adam = [
+        torch.optim.Adam(network.parameters(), lr=settings["learning_rate"], betas=BETAS)
+        for network in (generator, discriminator)
+    ]
+    return Networks(generator, discriminator, *adam)
+
+
+def adversarial_loss(verdicts: Tensor, is_real: bool) -> Tensor:
+    """Binary cross-entropy of patch verdicts (logits) against "all real" or "all generated"."""
+    return F.binary_cross_entropy_with_logits(verdicts, torch.full_like(verdicts, float(is_real)))
+
+
+def discriminator_step(
+    nets: Networks, series: Tensor, reference: Tensor, generated: Tensor
+) -> float:
+    """Teach the discriminator: reference maps are real, generated ones are not."""
+    real = adversarial_loss(nets.discriminator(series, reference), is_real=True)
+    # detached: the generator must not learn from this loss
+    fake = adversarial_loss(nets.discriminator(series, generated.detach()), is_real=False)
+    loss = (real + fake) / 2
+    nets.discriminator_optimizer.zero_grad()
+    loss.backward()
+    nets.discriminator_optimizer.step()
+    return loss.item()
+
+
+def generator_step(
+    nets: Networks, series: Tensor, reference: Tensor, generated: Tensor, settings: Mapping
+) -> tuple[float, float]:
+    """Teach the generator: fool the discriminator, and stay near the reference (L1)."""
+    nets.discriminator.requires_grad_(False)  # only judges here
+    adversarial = adversarial_loss(nets.discriminator(series, generated), is_real=True)
+    l1 = F.l1_loss(generated, reference)
+    loss = settings["adversarial_weight"] * adversarial + settings["l1_weight"] * l1
+    nets.generator_optimizer.zero_grad()
+    loss.backward()
+    nets.generator_optimizer.step()
+    nets.discriminator.requires_grad_(True)
+    return l1.item(), adversarial.item()
+
+
+def train_epoch(nets: Networks, slices: Slices, settings: Mapping, epoch: int) -> dict[str, float]:
+    """Show every training slice once, in an order drawn from seed and epoch."""
+    device = next(nets.generator.parameters()).device
+    order = torch.Generator().manual_seed(settings["seed"] * 10_007 + epoch)
+    loader = DataLoader(
+        slices, settings["batch_size"], shuffle=True, generator=order, drop_last=len(slices) > 1
+    )
+    nets.generator.train(), nets.discriminator.train()
+    sums = {"generator_l1": 0.0, "generator_adversarial": 0.0, "discriminator": 0.0}
+    steps = 0
+    for batch in loader:
+        series, reference, mask = (batch[k].to(device) for k in ("series", "reference", "mask"))
+        generated = nets.generator(series, mask)
+        taught = discriminator_step(nets, series, reference, generated)
+        l1, adversarial = generator_step(nets, series, reference, generated, settings)
+        _refuse_nan(epoch, steps, batch, l1, adversarial, taught)
+        for name, value in zip(sums, (l1, adversarial, taught), strict=True):
+            sums[name] += value
+        steps += 1
+    return {name: value / max(steps, 1) for name, value in sums.items()}
+
+
+def fit(
+    run_dir: Path,
+    model_name: str,
+    training: Slices,
+    validation: Slices,
+    settings: Mapping,
+    init_from: Path | None = None,
+    device: str = "cpu",
+    restart: bool = False,
+) -> pd.DataFrame:
+    """Train one model to its plateau and keep the weights of its best epoch.
+
+    Parameters
+    ----------
+    run_dir : Path
+        Gets `weights.safetensors`, `history.csv`, `training.json` and, while running,
+        `checkpoint.safetensors`.
+    training, validation : Slices
+        Prepared slices of one map.
+    settings : mapping
+        Widths, losses, optimiser, plateau rule: one chapter's section of a study file.
+    init_from : Path, optional
+        Weights that the generator starts from (fine-tuning).
+    restart : bool
+        Start over where the folder holds a run with other settings, instead of refusing.
+
+    Returns
+    -------
+    DataFrame
+        One row an epoch: losses, validation errors, seconds.
+
+    Raises
+    ------
+    ValueError
+        The folder holds a run with other settings, or the weights don't fit.
+    FloatingPointError
+        A loss is not a number; says at which step and slices. The last checkpoint stays.
+    """
+    identity = {"model_name": model_name, "map_name": training.map_name, **settings}
+    identity |= {"data": training.fingerprint, "init_from": checkpoints.weights_hash(init_from)}
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with FileLock(run_dir / ".lock", timeout=LOCK_SECONDS):
+        nets = make_networks(model_name, training.frames, settings, device)
+        if init_from is not None:
+            checkpoints.load_weights(nets.generator, init_from)
+        history = checkpoints.resume(run_dir, nets, identity, restart)
+        plateau = Plateau(settings["patience"], settings["min_gain"])
+        bar = tqdm(total=settings["epochs"], initial=len(history), unit="epoch", leave=False)
+        while len(history) < settings["epochs"] and not _ended(history, plateau):
+            started = time.perf_counter()
+            row = {"epoch": len(history) + 1}
+            row |= train_epoch(nets, training, settings, len(history))
+            row |= inference.validate(nets.generator, validation)
+            row["seconds"] = round(time.perf_counter() - started, 3)
+            history.append(row)
+            if row["validation_mae"] <= min(r["validation_mae"] for r in history):
+                checkpoints.save_weights(nets.generator, run_dir / "weights.safetensors")
+            checkpoints.save(run_dir, nets, history, identity)
+            bar.update(1)
+        bar.close()
+        return _finish(run_dir, history, plateau)
+
+
+def _ended(history: list[dict], plateau: Plateau) -> bool:
+    return plateau.reached([row["validation_mae"] for row in history])
+
+
+def _finish(run_dir: Path, history: list[dict], plateau: Plateau) -> pd.DataFrame:
+    table = pd.DataFrame(history)
+    with write_atomic(run_dir / "history.csv") as temporary:
+        table.to_csv(temporary, index=False)
+    summary = {
+        "plateau_reached": _ended(history, plateau),
+        "best_epoch": int(table.validation_mae.idxmin()) + 1,
+        "epochs": len(table),
+        "validation_mae": float(table.validation_mae.min()),
+    }
+    write_json(run_dir / "training.json", summary)
+    return table
+
+
+def _refuse_nan(epoch: int, step: int, batch: Mapping, *losses: float) -> None:
+    if not all(map(math.isfinite, losses)):
+        patients = sorted(set(batch["patient"]))
+        raise FloatingPointError(
+            f"a loss became {losses} in epoch {epoch + 1}, step {step + 1}, on slices of "
+            f"{patients}: look at these films, or lower learning_rate; the last whole epoch is kept"
+        )
