@@ -1,0 +1,168 @@
+"""Reference maps: what an expert would have made of a series, not the truth.
+
+Steps: baseline and bolus arrival, delta R2*, arterial input, in-plane smoothing,
+block-circulant SVD, five maps in physical units.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from perfnb.classical.aif import AIF, NoAIF, find_aif
+from perfnb.classical.deconvolution import block_circulant_svd, maps_from_residue
+from perfnb.classical.signal import (
+    Baseline,
+    check_repetition_time,
+    delta_r2star,
+    find_baseline,
+    usable_voxels,
+)
+from perfnb.maps import MAPS
+
+
+@dataclass(frozen=True)
+class References:
+    """Reference maps of one patient and what they rest on.
+
+    Attributes
+    ----------
+    maps : dict of float32 arrays, shape (X, Y, Z)
+        CBF, CBV, MTT, Tmax, TTP in the units of `perfnb.maps`, clipped to its limits,
+        0 outside the mask.
+    aif : AIF
+    baseline : Baseline
+    usable : bool array, shape (X, Y, Z)
+        Voxels with a curve of their own; the others of the mask took their neighbours' curves.
+    """
+
+    maps: dict[str, np.ndarray]
+    aif: AIF
+    baseline: Baseline
+    usable: np.ndarray
+
+
+def reference_maps(
+    series: np.ndarray,
+    mask: np.ndarray,
+    repetition_time_s: float,
+    echo_time_s: float,
+    voxel_size_mm: tuple[float, float],
+    smoothing_mm: float = 2.6,
+    threshold: float = 0.1,
+    aif_mask: np.ndarray | None = None,
+) -> References:
+    """Make the five perfusion maps of one patient by block-circulant SVD.
+
+    Parameters
+    ----------
+    series : float array, shape (X, Y, Z, T)
+        DSC signal, arbitrary units.
+    mask : bool array, shape (X, Y, Z)
+        Brain.
+    repetition_time_s, echo_time_s : float
+        Repetition and echo time [s].
+    voxel_size_mm : (float, float)
+        In-plane voxel size [mm].
+    smoothing_mm : float
+        Standard deviation of the in-plane smoothing [mm]; 0 for none.
+    threshold : float
+        Singular values below this fraction of the largest are dropped.
+    aif_mask : bool array, shape (X, Y, Z), optional
+        Voxels of an artery; found automatically if not given.
+
+    Returns
+    -------
+    references : References
+        Maps, arterial input, baseline and usable voxels.
+
+    Raises
+    ------
+    NoAIF
+        No artery can be trusted; its `reasons` say why.
+    ValueError
+        Bad shapes, times not in seconds, an empty mask, or a series without a bolus.
+    """
+    check_repetition_time(repetition_time_s)
+    mask = np.asarray(mask, bool)
+    if series.ndim != 4:
+        raise ValueError(f"series has shape {series.shape}; expected (X, Y, Z, T)")
+    baseline = find_baseline(series, mask)
+    usable = usable_voxels(series, mask, baseline)
+    curves = delta_r2star(series, echo_time_s, baseline)
+    aif = find_aif(curves, usable, repetition_time_s, baseline.arrival, aif_mask)
+    if not aif.ok:
+        raise NoAIF(aif.reasons)
+    tissue = smooth_in_plane(curves, usable, voxel_size_mm, smoothing_mm)[mask]
+    passage = slice(baseline.arrival - 1, None)  # before it there is nothing but noise
+    residue = block_circulant_svd(
+        tissue[:, passage], aif.curve[passage], repetition_time_s, threshold
+    )
+    values = maps_from_residue(residue, tissue, aif.curve, repetition_time_s, baseline.arrival)
+    maps = {name: _clipped(values[name], name, mask) for name in MAPS}
+    return References(maps, aif, baseline, usable)
+
+
+def smooth_in_plane(
+    curves: np.ndarray,
+    usable: np.ndarray,
+    voxel_size_mm: tuple[float, float],
+    smoothing_mm: float,
+) -> np.ndarray:
+    """Gaussian smoothing within each slice and within the usable voxels.
+
+    Delta R2* is smoothed, not the signal: it is linear in concentration, so smoothing commutes
+    with deconvolution, and neither coil sensitivity nor bright CSF weights the average.
+    Normalised convolution (weights 0 outside `usable`) keeps the background out.
+
+    Parameters
+    ----------
+    curves : float array, shape (X, Y, Z, T)
+        Delta R2* [1/s].
+    usable : bool array, shape (X, Y, Z)
+        Voxels that may contribute; all others receive their neighbours' average.
+    voxel_size_mm : (float, float)
+        In-plane voxel size [mm].
+    smoothing_mm : float
+        Standard deviation [mm]; 0 returns the curves with unusable voxels set to 0.
+
+    Returns
+    -------
+    float array, shape (X, Y, Z, T)
+        0 where no usable voxel is near.
+    """
+    if smoothing_mm < 0 or len(voxel_size_mm) != 2 or min(voxel_size_mm) <= 0:
+        raise ValueError(
+            f"smoothing_mm={smoothing_mm}, voxel_size_mm={voxel_size_mm}; expected a width of at "
+            "least 0 mm and two voxel sizes above 0 mm"
+        )
+    weights = usable.astype(curves.dtype)[..., None]
+    weighted = np.where(usable[..., None], curves, 0)
+    if smoothing_mm == 0:
+        return weighted
+    for axis, size_mm in enumerate(voxel_size_mm):
+        kernel = _gaussian_matrix(curves.shape[axis], smoothing_mm / size_mm, curves.dtype)
+        weighted, weights = (_along(kernel, values, axis) for values in (weighted, weights))
+    return np.divide(weighted, weights, out=np.zeros_like(weighted), where=weights > 1e-3)
+
+
+def _gaussian_matrix(n: int, sigma: float, dtype) -> np.ndarray:
+    """Gaussian weights (n, n) of every voxel of a line for every other; sigma in voxels."""
+    distance = np.arange(n)[:, None] - np.arange(n)
+    kernel = np.exp(-0.5 * (distance / sigma) ** 2)
+    return np.where(np.abs(distance) <= 4 * sigma, kernel, 0).astype(dtype)
+
+
+def _along(matrix: np.ndarray, values: np.ndarray, axis: int) -> np.ndarray:
+    """Product of a matrix with one axis of an array: a matrix product is faster than a filter."""
+    if axis == 0:
+        return (matrix @ values.reshape(len(values), -1)).reshape(values.shape)
+    return (matrix @ values.reshape(*values.shape[:2], -1)).reshape(values.shape)
+
+
+def _clipped(values: np.ndarray, map_name: str, mask: np.ndarray) -> np.ndarray:
+    """One map as a volume: values clipped to the map's limits, 0 outside the mask."""
+    volume = np.zeros(mask.shape, np.float32)
+    volume[mask] = np.clip(values, *MAPS[map_name].limits)
+    return volume

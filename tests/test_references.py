@@ -1,0 +1,101 @@
+import numpy as np
+import pytest
+from synthetic_curves import small_series
+
+from perfnb.classical.aif import NoAIF
+from perfnb.classical.references import reference_maps, smooth_in_plane
+from perfnb.maps import MAPS
+
+TR, TE, VOXEL = 1.5, 0.03, (3.75, 3.75)
+
+
+def made(series, truth, **options):
+    return reference_maps(series, truth["mask"], TR, TE, VOXEL, **options)
+
+
+def test_maps_are_complete_finite_limited_and_empty_outside():
+    series, truth = small_series()
+    references = made(series, truth)
+    assert list(references.maps) == list(MAPS)
+    for name, values in references.maps.items():
+        low, high = MAPS[name].limits
+        assert values.shape == truth["mask"].shape and values.dtype == np.float32
+        assert np.isfinite(values).all() and low <= values.min() and values.max() <= high
+        assert (values[~truth["mask"]] == 0).all()
+
+
+def test_delayed_tissue_is_late_and_slow():
+    series, truth = small_series()
+    maps = made(series, truth).maps
+    normal = truth["mask"] & ~truth["delayed"] & ~truth["artery"] & ~truth["vein"]
+    late = maps["Tmax"][truth["delayed"]].mean() - maps["Tmax"][normal].mean()
+    assert late == pytest.approx(truth["delay_s"]["delayed"] - truth["delay_s"]["normal"], abs=1.0)
+    assert maps["TTP"][truth["delayed"]].mean() > maps["TTP"][normal].mean() + 3
+    assert maps["CBF"][truth["delayed"]].mean() < maps["CBF"][normal].mean()
+
+
+def test_maps_do_not_depend_on_gain_or_coil_sensitivity():
+    series, truth = small_series(snr=1000)
+    shading = np.linspace(0.5, 2, 24)[:, None, None, None]
+    plain, shaded = made(series, truth).maps, made(0.01 * series * shading, truth).maps
+    for name in MAPS:
+        np.testing.assert_allclose(shaded[name], plain[name], rtol=0.01, atol=0.05)
+
+
+def test_holes_are_filled_by_their_neighbours():
+    series, truth = small_series()
+    holes = np.argwhere(truth["delayed"])[::10]
+    broken = series.copy()
+    for value, (x, y, z) in zip([0, np.nan, -5, 700] * 9, holes, strict=False):
+        broken[x, y, z] = value
+    whole, filled = made(series, truth), made(broken, truth)
+    index = tuple(holes.T)
+    assert not filled.usable[index].any()
+    assert np.isfinite(filled.maps["Tmax"]).all()
+    assert abs(filled.maps["Tmax"][index] - whole.maps["Tmax"][index]).mean() < 1.5
+
+
+def test_smoothing_keeps_the_background_out():
+    usable = np.zeros((16, 16, 1), bool)
+    usable[4:12, 4:12] = True
+    curves = np.where(usable[..., None], 7.0, -1e4) * np.ones(5)
+    smooth = smooth_in_plane(curves, usable, (2.0, 4.0), 3.0)
+    np.testing.assert_allclose(smooth[usable], 7.0, rtol=1e-9)
+
+
+def test_smoothing_has_the_width_in_millimetres():
+    curves = np.zeros((41, 41, 1, 1))
+    curves[20, 20] = 1
+    smooth = smooth_in_plane(curves, np.ones((41, 41, 1), bool), (1.0, 2.0), 4.0)[:, :, 0, 0]
+    for axis, voxel_mm in ((1, 1.0), (0, 2.0)):
+        line = smooth.sum(axis=axis)
+        width = np.sqrt((line * ((np.arange(41) - 20) * voxel_mm) ** 2).sum() / line.sum())
+        assert width == pytest.approx(4.0, rel=0.02)
+
+
+def test_smoothing_brings_tmax_nearer_to_the_truth():
+    series, truth = small_series(snr=20)
+    inside = truth["delayed"]
+    spread = [made(series, truth, smoothing_mm=s).maps["Tmax"][inside].std() for s in (0, 2.6)]
+    assert spread[1] < spread[0]
+
+
+def test_without_an_artery_there_is_no_map_but_the_user_can_give_one():
+    series, truth = small_series()
+    series[truth["artery"]] = series[12, 15, 1]
+    with pytest.raises(NoAIF) as refusal:
+        made(series, truth)
+    assert refusal.value.reasons
+    assert made(series, truth, aif_mask=truth["vein"]).aif.ok
+
+
+def test_bad_input_is_named():
+    series, truth = small_series()
+    with pytest.raises(ValueError, match="repetition_time_s=1500"):
+        reference_maps(series, truth["mask"], 1500, TE, VOXEL)
+    with pytest.raises(ValueError, match="echo_time_s=30"):
+        reference_maps(series, truth["mask"], TR, 30, VOXEL)
+    with pytest.raises(ValueError, match="voxel_size_mm"):
+        reference_maps(series, truth["mask"], TR, TE, (0, 1))
+    with pytest.raises(ValueError, match="expected \\(X, Y, Z, T\\)"):
+        reference_maps(series[:, :, 0], truth["mask"], TR, TE, VOXEL)
