@@ -1,0 +1,188 @@
+"""A chapter runs with known parameters only, and its output appears whole or not at all."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from perfnb import chapters
+
+PARAMETERS = """study: str = "small"  # tiny or small: a = b
+cohort: str = "acute"  # acute, chronic or a folder
+epochs: int | None = None  # passes over the slices
+rate: float = 1e-4  # learning rate
+restart: bool = False  # start over
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Return a function that writes a chapter of one parameters cell and code cells."""
+
+    def write_chapter(*cells: str, parameters: str = PARAMETERS) -> Path:
+        notebook = nbformat.v4.new_notebook()
+        notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
+        notebook.metadata["language_info"] = {"name": "python"}
+        tagged = nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})
+        notebook.cells = [tagged, *map(nbformat.v4.new_code_cell, cells)]
+        path = tmp_path / "05_train.ipynb"
+        nbformat.write(notebook, path)
+        return path
+
+    return write_chapter
+
+
+def test_parameters_are_read_with_type_default_and_help(write):
+    known = chapters.read_parameters(write())
+    assert list(known) == ["study", "cohort", "epochs", "rate", "restart"]
+    assert known["study"].default == "small"
+    assert known["study"].help == "tiny or small: a = b"
+    assert known["epochs"].annotation == "int | None"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("epochs", "3", 3),
+        ("epochs", "null", None),
+        ("rate", "1e-3", 1e-3),
+        ("rate", "1", 1),
+        ("restart", "True", True),
+        ("restart", "false", False),
+        ("cohort", "2024", "2024"),
+        ("cohort", "no", "no"),
+        ("cohort", "films of May/", "films of May/"),
+    ],
+)
+def test_values_are_read_as_literals_of_the_parameters_type(write, name, text, value):
+    known = chapters.read_parameters(write())
+    read = chapters.check_parameters("05_train", known, {name: text})[name]
+    assert read == value
+    assert type(read) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("epochs", "ten"), ("epochs", "1.5"), ("epochs", "true"), ("rate", "fast"), ("restart", "2"),
+     ("rate", None), ("study", 3)],
+)  # fmt: skip
+def test_value_of_wrong_type_is_refused_with_the_expected_type(write, name, value):
+    known = chapters.read_parameters(write())
+    with pytest.raises(
+        ValueError, match=rf"parameter {name} = .*expected {known[name].annotation}"
+    ):
+        chapters.check_parameters("05_train", known, {name: value})
+
+
+def test_none_is_accepted_where_it_is_the_default_whatever_the_annotation(write):
+    known = chapters.read_parameters(write(parameters="seed: int = None  # seed\nfree = None"))
+    assert chapters.check_parameters("c", known, {"seed": "null", "free": "7"}) == {
+        "seed": None,
+        "free": 7,
+    }
+
+
+def test_unknown_parameter_is_refused_before_anything_runs(write, tmp_path, capsys):
+    notebook = write("open('ran', 'w')")
+    output = tmp_path / "out" / "done.ipynb"
+    assert chapters.main(["run", str(notebook), str(output), "-p", "map", "Tmax"]) == 2
+    message = capsys.readouterr().err
+    assert "05_train has no parameter map" in message
+    assert all(f"  {name}:" in message for name in chapters.read_parameters(notebook))
+    assert "passes over the slices" in message
+    assert not output.parent.exists()
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("parameters", ["epochs = 2 * 3", "a, b = 1, 2", "import os"])
+def test_parameters_cell_of_anything_but_literals_is_refused(write, parameters):
+    with pytest.raises(ValueError, match="is not 'name = literal'"):
+        chapters.read_parameters(write(parameters=parameters))
+
+
+def test_missing_unreadable_and_untagged_notebooks_are_named(tmp_path):
+    broken, untagged = tmp_path / "broken.ipynb", tmp_path / "untagged.ipynb"
+    broken.write_text("{")
+    nbformat.write(nbformat.v4.new_notebook(), untagged)
+    with pytest.raises(FileNotFoundError, match="absent.ipynb is missing"):
+        chapters.read_parameters(tmp_path / "absent.ipynb")
+    with pytest.raises(ValueError, match="broken.ipynb is not a Jupyter notebook"):
+        chapters.read_parameters(broken)
+    with pytest.raises(ValueError, match="has 0 cells tagged 'parameters'"):
+        chapters.read_parameters(untagged)
+
+
+def test_chapter_runs_in_its_own_folder_with_the_given_values(write, tmp_path):
+    notebook = write("open(f'ran-{epochs + 1}', 'w').close(); print('seen in the log')")
+    output, log = tmp_path / "results {x}" / "05.ipynb", tmp_path / "logs" / "05.log"
+    seconds = chapters.run_chapter(notebook, output, {"epochs": 4}, log)
+    assert (tmp_path / "ran-5").exists()
+    assert "seen in the log" in log.read_text()
+    assert 0 < seconds < 60
+    executed = nbformat.read(output, as_version=4)
+    assert executed.cells[-1].outputs[0].text == "seen in the log\n"
+    assert str(tmp_path) not in executed.metadata.papermill.input_path
+    assert {p.name for p in (*output.parent.iterdir(), *log.parent.iterdir())} == {
+        "05.ipynb",
+        "05.log",
+    }
+
+
+def test_failed_chapter_leaves_old_output_and_ends_with_the_cells_error(write, tmp_path, capsys):
+    notebook = write("print('first')", "raise ValueError('data/x is missing:\\nrun 04_prepare')")
+    output, log = tmp_path / "05.ipynb", tmp_path / "logs" / "05.log"
+    output.write_text("an earlier result")
+    assert chapters.main(["run", str(notebook), str(output), "--log", str(log)]) == 1
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert lines[-1] == "ValueError: data/x is missing: run 04_prepare"
+    assert output.read_text() == "an earlier result"
+    partial = log.with_suffix(".partial.ipynb")
+    assert any(str(partial) in line for line in lines)
+    assert "first" in partial.read_text()
+    assert "\x1b[" not in log.read_text()
+
+
+def test_dead_kernel_is_a_failed_chapter(write, tmp_path):
+    notebook = write("import os; os._exit(9)")
+    with pytest.raises(chapters.ChapterError, match="DeadKernelError"):
+        chapters.run_chapter(notebook, tmp_path / "out.ipynb", {})
+    assert not (tmp_path / "out.ipynb").exists()
+
+
+def wait_until(condition, seconds: float = 30) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1][0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc to look at processes")
+def test_kernel_ends_with_a_killed_runner_and_the_runner_with_its_parent(write, tmp_path):
+    notebook = write(
+        "import os, time; open('kernel', 'w').write(f'{os.getppid()} {os.getpid()}')",
+        "time.sleep(120)",
+    )
+    run = f"{sys.executable} -m perfnb.chapters run --end-with-parent {notebook} {tmp_path}/o.ipynb"
+    shell = subprocess.Popen(["sh", "-c", f"{run}; true"], stderr=subprocess.DEVNULL)
+    started = tmp_path / "kernel"
+    assert wait_until(lambda: started.exists() and len(started.read_text().split()) == 2)
+    runner, kernel = map(int, started.read_text().split())
+    assert is_alive(runner) and is_alive(kernel)
+    os.kill(shell.pid, signal.SIGKILL)
+    shell.wait()
+    assert wait_until(lambda: not is_alive(runner) and not is_alive(kernel), 10)
+    assert not (tmp_path / "o.ipynb").exists()
