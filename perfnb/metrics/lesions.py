@@ -35,6 +35,7 @@ def volume_ml(mask: np.ndarray, voxel_ml: float) -> float:
     Parameters
     ----------
     mask : bool array, any shape
+        Voxels that count.
     voxel_ml : float
         Volume of one voxel [ml]; 1 ml = 1000 mm3.
 
@@ -53,7 +54,8 @@ def dice(first: np.ndarray, second: np.ndarray) -> float:
 
     Parameters
     ----------
-    first, second : bool arrays of the same shape
+    first, second : bool arrays, any one shape
+        The two masks.
 
     Raises
     ------

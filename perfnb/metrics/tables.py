@@ -116,7 +116,8 @@ def collect(paths: Iterable[str | Path]) -> pd.DataFrame:
 
     Parameters
     ----------
-    paths : paths of CSV files with the columns `COLUMNS`
+    paths : str or Path, several
+        CSV files with the columns `COLUMNS`.
 
     Returns
     -------
@@ -171,8 +172,10 @@ def mean_sd(table: pd.DataFrame, measures: Sequence[str] = PAPER) -> pd.DataFram
 
     Parameters
     ----------
-    table : tidy rows of one `against` and `region`
-    measures : names of the measures, in the order of the columns
+    table : DataFrame
+        Tidy rows of one `against` and `region`.
+    measures : list of str
+        Names of the measures, in the order of the columns.
 
     Returns
     -------
@@ -206,8 +209,10 @@ def pairs(table: pd.DataFrame, first: str, second: str) -> tuple[np.ndarray, np.
 
     Parameters
     ----------
-    table : tidy rows of one cohort, map, against, region and measure
-    first, second : names of two models
+    table : DataFrame
+        Tidy rows of one cohort, map, `against`, region and measure.
+    first, second : str
+        Names of two models.
 
     Returns
     -------
@@ -237,7 +242,8 @@ def average_patient(table: pd.DataFrame) -> str:
 
     Parameters
     ----------
-    table : tidy rows of one cohort and one measure, of any maps and models
+    table : DataFrame
+        Tidy rows of one cohort and one measure, of any maps and models.
 
     Returns
     -------

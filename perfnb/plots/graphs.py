@@ -34,11 +34,15 @@ def curves(
     Parameters
     ----------
     times_s : floats, shape (T,)
+        Time of each point [s].
     lines : {label: float array of shape (T,)}
+        One curve each.
     ylabel : str
         Quantity with its unit, such as "ΔR2* [1/s]".
-    marks : {label: time [s]}, or None
-    colours : {label: colour}, or None for the standard cycle
+    marks : {label: float}, or None
+        Moments [s].
+    colours : {label: colour}, or None
+        Colours that differ from the standard cycle.
     """
     figure, axes = subplots(1, 1, (0.75 * WIDTH, 3.0))
     ax = axes[0, 0]

@@ -26,6 +26,7 @@ def style() -> None:
         {
             "figure.dpi": 110,
             "savefig.dpi": 150,
+            "savefig.bbox": "tight",
             "figure.constrained_layout.use": True,
             "axes.prop_cycle": plt.cycler(color=CYCLE),
             "font.size": 9,

@@ -129,6 +129,7 @@ def film_strip(
     Parameters
     ----------
     frames : float array, shape (N, H, W)
+        In order of time.
     times_s : floats, shape (N,)
         Time of each frame [s].
     title, label : str
@@ -167,8 +168,11 @@ def masks_outline(
     Parameters
     ----------
     image : float array, shape (H, W)
+        What is drawn grey.
     masks : {label: bool array of shape (H, W)}
-    colours : {label: colour}, or None for the standard cycle
+        One outline each.
+    colours : {label: colour}, or None
+        Colours that differ from the standard cycle.
     """
     ax = _image_axes(1, 1, np.shape(image), width=3.6)[0, 0]
     ax.imshow(image, cmap="gray", vmax=np.percentile(image, 99.8), origin="lower")
@@ -200,14 +204,14 @@ def draw_slice(
     low, high = maps.spec(map_name).display
     cmap = maps.spec(map_name).cmap
     if kind == "error":
-        low, high, cmap = -(high - low) / 2, (high - low) / 2, ERROR_CMAP
+        low, high, cmap = -(high - low) / 4, (high - low) / 4, ERROR_CMAP
     return ax.imshow(values, cmap=cmap, vmin=low, vmax=high, origin="lower", interpolation="none")
 
 
 def _image_axes(n_rows: int, n_columns: int, shape: Sequence[int], width: float = WIDTH):
     """Axes without ticks for images of one shape (H, W), as wide as the book's column."""
     cell = min(width / n_columns, 2.4)
-    size = (cell * n_columns + 0.3, cell * shape[0] / shape[1] * n_rows + 0.7)
+    size = (cell * n_columns + 0.3, cell * shape[0] / shape[1] * n_rows + 0.95)
     _, axes = subplots(n_rows, n_columns, size)
     for ax in axes.flat:
         ax.set(xticks=[], yticks=[])
@@ -233,7 +237,7 @@ def _bar(axes, image: AxesImage, map_name: str, kind: str, location: str = "bott
         shrink=share,
         aspect=12 if across == 1 else 22,
         pad=0.02,
-        extend="neither" if kind == "input" else "both",
+        extend="max" if kind == "map" and spec.display[0] == 0 else "both",
     )
 
 
