@@ -141,6 +141,39 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
+def pairs(table: pd.DataFrame, first: str, second: str) -> tuple[np.ndarray, np.ndarray]:
+    """Values of two models, patient by patient.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Tidy rows of one cohort, map, `against`, region and measure.
+    first, second : str
+        Names of two models.
+
+    Returns
+    -------
+    two float arrays, shape (patients,), sorted by patient
+
+    Raises
+    ------
+    ValueError
+        A patient that only one of the two models has.
+    """
+    wide = tables.pick(table, model=(first, second)).pivot(
+        index="patient", columns="model", values="value"
+    )
+    wide = wide.reindex(columns=[first, second])
+    alone = wide.index[wide.isna().sum(axis=1) == 1]
+    if len(alone):
+        raise ValueError(
+            f"patients {list(alone)} have a value for only one of {first} and {second}: "
+            "run chapter 07_evaluate for both models"
+        )
+    wide = wide.dropna()
+    return wide[first].to_numpy(), wide[second].to_numpy()
+
+
 def compare_models(
     table: pd.DataFrame, first: str, second: str, seed: int, min_pairs: int = MIN_PAIRS
 ) -> pd.DataFrame:
@@ -170,7 +203,7 @@ def compare_models(
     rows = []
     for key, part in tables.ordered(tables.pick(table, measure=graded)).groupby(keys, sort=False):
         part = _finite_patients(tables.pick(part, model=(first, second)))
-        a, b = tables.pairs(part, first, second)
+        a, b = pairs(part, first, second)
         if len(a):
             head = {**dict(zip(keys, key, strict=True)), "first": first, "second": second}
             rows.append({**head, **_one_comparison(a, b, head, seed, min_pairs)})

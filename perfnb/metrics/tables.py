@@ -204,39 +204,6 @@ def ordered(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def pairs(table: pd.DataFrame, first: str, second: str) -> tuple[np.ndarray, np.ndarray]:
-    """Values of two models, patient by patient.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Tidy rows of one cohort, map, `against`, region and measure.
-    first, second : str
-        Names of two models.
-
-    Returns
-    -------
-    two float arrays, shape (patients,), sorted by patient
-
-    Raises
-    ------
-    ValueError
-        A patient that only one of the two models has.
-    """
-    wide = pick(table, model=(first, second)).pivot(
-        index="patient", columns="model", values="value"
-    )
-    wide = wide.reindex(columns=[first, second])
-    alone = wide.index[wide.isna().sum(axis=1) == 1]
-    if len(alone):
-        raise ValueError(
-            f"patients {list(alone)} have a value for only one of {first} and {second}: "
-            "run chapter 07_evaluate for both models"
-        )
-    wide = wide.dropna()
-    return wide[first].to_numpy(), wide[second].to_numpy()
-
-
 def average_patient(table: pd.DataFrame) -> str:
     """The patient who stands for the cohort: chosen by a rule, not by eye.
 

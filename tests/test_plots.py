@@ -1,0 +1,157 @@
+import io
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from perfnb import maps, plots
+
+
+@pytest.fixture(autouse=True)
+def quiet_backend():
+    plt.switch_backend("agg")
+    with plt.rc_context():
+        plots.style()
+        yield
+    assert not plt.get_fignums()  # no figure is left behind for a notebook to show twice
+
+
+def labels_of(figure):
+    return [ax.get_xlabel() + ax.get_ylabel() for ax in figure.axes]
+
+
+def images_of(figure):
+    return [image for ax in figure.axes for image in ax.images]
+
+
+def draw(figure):
+    """Render, and return the width in inches."""
+    figure.savefig(io.BytesIO(), format="png")
+    return figure.get_figwidth()
+
+
+@pytest.fixture
+def volume():
+    return np.random.default_rng(0).uniform(0, 12, (5, 20, 16))
+
+
+def rows(volume):
+    return [
+        (f"sub-{z}", {"input": volume[z], "reference": volume[z], "error": volume[z] - 6})
+        for z in range(2)
+    ]
+
+
+def test_map_rows_draws_the_map_in_its_range_and_the_error_about_zero(volume):
+    figure = plots.map_rows(rows(volume), "Tmax", mask=[volume[0] > 1, volume[1] > 1])
+    assert draw(figure) <= 9.5
+    drawn = images_of(figure)
+    assert len(drawn) == 6
+    assert drawn[1].get_clim() == drawn[4].get_clim() == maps.MAPS["Tmax"].display
+    low, high = drawn[2].get_clim()
+    assert low == -high < 0
+    assert all(image.origin == "lower" for image in drawn)
+    assert drawn[1].get_array().mask.sum() == (volume[0] <= 1).sum()
+    assert np.ma.count_masked(drawn[0].get_array()) == 0
+    assert {"Tmax [s]", "error of Tmax [s]"} <= set(labels_of(figure))
+
+
+@pytest.mark.parametrize("name", list(maps.MAPS))
+def test_every_map_carries_its_unit(volume, name):
+    figure = plots.montage(volume, name, mask=volume > 1)
+    draw(figure)
+    assert f"{name} [{maps.MAPS[name].unit}]" in labels_of(figure)
+    assert len(images_of(figure)) == len(volume)
+
+
+def test_map_grid_has_one_colour_bar_per_map(volume):
+    columns = {n: {"reference": volume[0], "pix2pix": volume[1]} for n in ("CBF", "Tmax")}
+    figure = plots.map_grid(columns, volume[0] > 1)
+    draw(figure)
+    assert {"CBF [ml/100g/min]", "Tmax [s]"} <= set(labels_of(figure))
+
+
+def test_images_that_do_not_fit_are_refused(volume):
+    odd = [*rows(volume), ("sub-9", {"reference": volume[0]})]
+    with pytest.raises(ValueError, match="expected .* as in the first"):
+        plots.map_rows(odd, "Tmax")
+    with pytest.raises(ValueError, match="known maps: CBF"):
+        plots.map_rows(rows(volume), "Tmin")
+    with pytest.raises(ValueError, match="nothing to draw"):
+        plots.map_grid({})
+    with pytest.raises(ValueError, match="known: map, error, input"):
+        plots.montage(volume, "Tmax", kind="difference")
+    with pytest.raises(ValueError, match="its mask"):
+        plots.montage(volume, "Tmax", mask=volume[:, :5] > 1)
+    with pytest.raises(ValueError, match="volume has shape"):
+        plots.montage(volume[0], "Tmax")
+    with pytest.raises(ValueError, match="times_s 2 entries"):
+        plots.film_strip(volume, [0, 1])
+
+
+def test_film_masks_and_curves_render(volume):
+    strip = plots.film_strip(volume, np.arange(5) * 2.2, "bolus")
+    assert draw(strip) <= 9.5
+    assert "signal [a.u.]" in labels_of(strip)
+    outline = plots.masks_outline(volume[0], {"lesion": volume[0] > 6, "none": volume[0] > 99})
+    draw(outline)
+    assert [t.get_text() for t in outline.axes[0].get_legend().texts] == ["lesion", "none"]
+    lines = plots.curves(np.arange(9), {"artery": np.arange(9)}, "ΔR2* [1/s]", {"arrival": 3})
+    draw(lines)
+    assert lines.axes[0].get_xlabel() == "time [s]"
+
+
+def scores(n):
+    return pd.DataFrame(
+        [
+            dict(map=name, model=model, measure=measure, patient=p, value=0.5 + 0.01 * p)
+            for name in ("Tmax", "CBF")
+            for model in ("pix2pix", "temp-pix2pix", "constant")
+            for measure in ("MAE", "NRMSE", "SSIM", "PSNR")
+            for p in range(n)
+        ]
+    )
+
+
+@pytest.mark.parametrize("n", [1, 5])
+def test_score_bars_show_mean_and_sd_of_each_map_and_model(n):
+    figure = plots.score_bars(scores(n))
+    assert draw(figure) <= 9.5
+    assert len(figure.axes) == 4
+    heights = [bar.get_height() for bar in figure.axes[0].patches]
+    np.testing.assert_allclose(heights, [scores(n)["value"].mean()] * 6)
+    assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["CBF", "Tmax"]
+    assert len(figure.legends[0].texts) == 3
+    assert len(figure.axes[0].containers) == (12 if n > 1 else 6)
+    with pytest.raises(ValueError, match="no measure"):
+        plots.score_bars(scores(n), "Dice")
+
+
+def test_score_bars_survive_an_infinite_psnr():
+    table = scores(3)
+    table.loc[table["measure"] == "PSNR", "value"] = np.inf
+    draw(plots.score_bars(table))
+
+
+def test_training_history_marks_the_kept_epoch():
+    names = "generator_l1 generator_adversarial discriminator validation_mae validation_ssim"
+    history = pd.DataFrame({"epoch": [1, 2, 3]} | {name: [3, 2, 1] for name in names.split()})
+    figure = plots.training_history(history, best_epoch=3)
+    assert draw(figure) <= 9.5
+    kept = [line for ax in figure.axes for line in ax.lines if line.get_label() == "kept epoch"]
+    assert [line.get_xdata()[0] for line in kept] == [3, 3, 3]
+
+
+def test_agreement_names_bias_and_unit(volume):
+    figure = plots.agreement(volume, volume + 1.25, "Tmax")
+    assert draw(figure) <= 9.5
+    assert "bias +1.25 s" in [t.get_text() for t in figure.axes[1].get_legend().texts]
+    with pytest.raises(ValueError, match="expected equal"):
+        plots.agreement(volume, volume[0], "Tmax")
+
+
+def test_show_source_is_a_highlighted_block_of_the_real_source():
+    text = plots.show_source(plots.show_source).data
+    assert text.startswith("````python\ndef show_source(")
+    assert text.endswith("````")
