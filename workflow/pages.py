@@ -12,6 +12,7 @@ VERBS = {
     "06_finetune": "Fine-tune",
     "07_evaluate": "Evaluate",
 }
+FINETUNED = "chronic"
 FENCE = re.compile(r"^\s*(`{3,}|:{3,})\s*(\{[\w-]+\})?")
 HEADING = re.compile(r"^(#+)\s+(.*)")
 EXERCISES = re.compile(r"^exercises?\b", re.IGNORECASE)
@@ -51,8 +52,8 @@ def plan(matrix: dict) -> list[Page]:
     Parameters
     ----------
     matrix : dict
-        `cohorts`, `maps` and `models` of the study file; the first cohort is trained from scratch,
-        the others are fine-tuned from it.
+        `cohorts`, `maps` and `models` of the study file; models of the chronic cohort are
+        fine-tuned, the others trained from scratch.
 
     Returns
     -------
@@ -60,16 +61,15 @@ def plan(matrix: dict) -> list[Page]:
         In reading order.
     """
     cohorts, models, maps = matrix["cohorts"], matrix["models"], matrix["maps"]
-    first = cohorts[0]
+    first = "acute" if "acute" in cohorts else cohorts[0]
     model = "temp-pix2pix" if "temp-pix2pix" in models else models[-1]
     shown_map = "Tmax" if "Tmax" in maps else maps[0]
     trained = [(c, m, n) for c in cohorts for n in maps for m in models]
     pages = [Page("01_bolus", is_shown=True)]
     pages += [Page("04_prepare", cohort, is_shown=cohort == first) for cohort in cohorts]
     for cohort, name, map_name in trained:
-        chapter = "05_train" if cohort == first else "06_finetune"
-        is_model = (name, map_name) == (model, shown_map)
-        is_shown = is_model and cohort in cohorts[:2]
+        chapter = "06_finetune" if cohort == FINETUNED else "05_train"
+        is_shown = (name, map_name) == (model, shown_map) and cohort in (first, FINETUNED)
         pages.append(Page(chapter, cohort, name, map_name, is_shown))
     for cohort, name, map_name in trained:
         is_shown = (cohort, name, map_name) == (first, model, shown_map)

@@ -67,7 +67,8 @@ def stage(study: str, home: Path, source: Path) -> list[Page]:
 
 def build(source: Path, html: Path) -> Path:
     """Run Jupyter Book with warnings as errors; return the first page of the finished book."""
-    command = [sys.executable, "-m", "jupyter_book", "build", ".", "-W", "--keep-going"]
+    start = "from jupyter_book.cli.main import main; main()"
+    command = [sys.executable, "-c", start, "build", ".", "-W", "--keep-going"]
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
     subprocess.run(command, cwd=source, check=True, env=environment)
     shutil.rmtree(html, ignore_errors=True)
@@ -86,18 +87,24 @@ def _read_study(study: str) -> dict:
 def _write_settings(source: Path, study: str, pages: list[Page]) -> None:
     """Write _config.yml with the study's name in its banner, _toc.yml with the run pages."""
     config = yaml.safe_load((PROJECT / "_config.yml").read_text(encoding="utf-8"))
-    config["html"]["announcement"] = (
+    config["sphinx"]["config"]["html_theme_options"]["announcement"] = (
         f"Study <strong>{study}</strong>. Simulated patients. Not for clinical use."
     )
     toc = yaml.safe_load((PROJECT / "_toc.yml").read_text(encoding="utf-8"))
-    entries = [entry for part in toc["parts"] for entry in part["chapters"]]
-    runs = next(entry for entry in entries if entry["file"] == "book/runs")
     hidden = [{"file": page.docname} for page in pages if not page.is_shown]
-    if hidden:
-        runs["sections"] = hidden
+    for part in toc["parts"]:
+        part["chapters"] = [e for e in part["chapters"] if _is_staged(source, e["file"])]
+        for entry in part["chapters"]:
+            if entry["file"] == "book/runs" and hidden:
+                entry["sections"] = hidden
     for name, settings in (("_config.yml", config), ("_toc.yml", toc)):
         text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
         (source / name).write_text(text, encoding="utf-8")
+
+
+def _is_staged(source: Path, docname: str) -> bool:
+    """Tell whether a page is there; a study of one cohort has no fine-tuning chapter."""
+    return any((source / f"{docname}{suffix}").is_file() for suffix in (".md", ".ipynb"))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""Draw the networks as SVG: `python book/images/draw_networks.py` rewrites the pictures beside it.
+"""Draw the idea and the networks as SVG: `python book/images/draw.py` rewrites the pictures.
 
 The drawings are narrow, so that their text stays readable on a phone, and stand on their own light
 card, so that they read the same on a light and on a dark page.
@@ -149,8 +149,8 @@ def draw_discriminator() -> str:
         ("128 × 128 · 81", "one stack", GREY),
         ("64 × 64 · ndf", "stride 2; batch norm; LeakyReLU", BLUE),
         ("32 × 32 · 2 ndf", "stride 2; batch norm; LeakyReLU", BLUE),
-        ("31 × 31 · 4 ndf", "stride 1; batch norm; LeakyReLU", BLUE),
-        ("30 × 30 · 1", "stride 1: one verdict a patch", GREEN),
+        ("16 × 16 · 4 ndf", "stride 2; batch norm; LeakyReLU", BLUE),
+        ("8 × 8 · 1", "stride 2: one verdict a patch", GREEN),
     ]
     y = 114
     for i, (size, what, fill) in enumerate(rows):
@@ -158,14 +158,50 @@ def draw_discriminator() -> str:
         if i:
             parts.append(arrow(WIDTH / 2, y - 16, WIDTH / 2, y - 1))
         y += 57
-    parts.append(text(WIDTH / 2, y + 4, "every verdict looks at a patch of 34 × 34 voxels", 13))
+    parts.append(text(WIDTH / 2, y + 4, "every verdict looks at a patch of 46 × 46 voxels", 13))
     return card(y + 20, "PatchGAN: is this pair real?", parts)
 
 
+def wave(x: float, y: float, width: float) -> str:
+    """Signal of one voxel: a baseline, the dark wave of the bolus, and back."""
+    signal = [0, 0, 0, 0, 4, 18, 30, 27, 18, 11, 7, 6, 6, 5, 5, 5]
+    step = width / (len(signal) - 1)
+    points = " ".join(f"{x + i * step:g},{y + dip:g}" for i, dip in enumerate(signal))
+    return f'<polyline points="{points}" fill="none" stroke="{INK}" stroke-width="2"/>'
+
+
+def draw_idea() -> str:
+    """Two ways from film to map, and the truth beside them."""
+    middle = WIDTH / 2
+    parts = [
+        f'<rect x="95" y="44" width="250" height="92" rx="6" fill="{GREY}" stroke="{LINE}"/>',
+        text(middle, 64, "film of a brain slice", 13, "bold"),
+        wave(130, 78, 180),
+        text(middle, 128, "signal of one voxel over time", 12),
+        text(114, 174, "the classical way", 13, "bold"),
+        text(326, 174, "the learned way", 13, "bold"),
+        arrow(170, 138, 124, 156),
+        arrow(270, 138, 316, 156),
+        box(14, 186, 200, ["find an artery", "and have it checked"], GREEN),
+        arrow(114, 228, 114, 247),
+        box(14, 250, 200, ["deconvolve", "every voxel, by the artery"], GREEN),
+        arrow(114, 292, 114, 311),
+        box(226, 186, 200, ["a generator", "pix2pix or temp-pix2pix"], BLUE, height=104),
+        arrow(326, 292, 326, 311),
+        box(14, 314, 200, ["reference", "what an expert would use"], ORANGE),
+        box(226, 314, 200, ["prediction", "needs no artery"], ORANGE),
+        arrow(150, 356, 190, 384),
+        arrow(290, 356, 250, 384),
+        box(95, 387, 250, ["truth", "known, as patients are simulated"], GREY),
+    ]
+    return card(444, "From the film to the map", parts)
+
+
 def main() -> None:
-    """Write the three pictures."""
+    """Write the pictures."""
     folder = Path(__file__).parent
     drawings = {
+        "idea.svg": draw_idea(),
         "pix2pix.svg": draw_pix2pix(),
         "temp-pix2pix.svg": draw_temporal(),
         "discriminator.svg": draw_discriminator(),

@@ -1,0 +1,234 @@
+"""The tiny book, built with warnings as errors and read by a real browser."""
+
+import functools
+import http.server
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import yaml
+
+PROJECT = Path(__file__).resolve().parents[1]
+LOOK = """
+const blank = (img) => {
+  const canvas = document.createElement('canvas');
+  canvas.width = 64; canvas.height = 64;
+  const pen = canvas.getContext('2d');
+  pen.drawImage(img, 0, 0, 64, 64);
+  const pixels = pen.getImageData(0, 0, 64, 64).data;
+  return new Set(new Uint32Array(pixels.buffer)).size < 3;
+};
+const isShown = (node) => node.checkVisibility({visibilityProperty: true, opacityProperty: true});
+const images = [...document.querySelectorAll('.bd-content img')];
+const solutions = [...document.querySelectorAll('.bd-content div.solution')];
+return {
+  title: document.title,
+  images: images.map(i => ({src: i.src, alt: i.getAttribute('alt'),
+                            width: i.naturalWidth, blank: i.naturalWidth ? blank(i) : true})),
+  equations: document.querySelectorAll('.bd-content .math').length,
+  drawn: document.querySelectorAll('.bd-content .math mjx-container').length,
+  rawTex: [...document.querySelectorAll('.bd-content .math')]
+    .filter(m => /\\\\\\(|\\\\\\[|\\$\\$/.test(m.innerText)).length,
+  badEquations: document.querySelectorAll('mjx-merror').length,
+  solutions: solutions.length,
+  openSolutions: solutions.filter(
+    s => [...s.querySelectorAll(':scope > :not(.admonition-title)')].some(isShown)).length,
+  banner: (document.querySelector('.bd-header-announcement') || {}).innerText,
+  wide: document.documentElement.scrollWidth - window.innerWidth,
+};
+"""
+
+
+@pytest.fixture(scope="session")
+def book(tiny_home, tmp_path_factory):
+    """Folder with the source and the html of the tiny book, built once."""
+    out = tmp_path_factory.mktemp("book")
+    command = [sys.executable, "workflow/stage_book.py", "--study", "tiny"]
+    command += ["--home", str(tiny_home), "--out", str(out)]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+    assert done.stdout.rstrip().endswith("index.html")
+    return out
+
+
+@pytest.fixture(scope="session")
+def docnames(book):
+    """Every page of the staged table of contents."""
+    toc = yaml.safe_load((book / "source" / "_toc.yml").read_text())
+    entries = [entry for part in toc["parts"] for entry in part["chapters"]]
+    below = [child for entry in entries for child in entry.get("sections", [])]
+    return [toc["root"], *(entry["file"] for entry in entries + below)]
+
+
+@pytest.fixture(scope="session")
+def address(book):
+    """Loopback address of the book."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *arguments):
+            pass
+
+    handler = functools.partial(Quiet, directory=str(book / "html"))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory):
+    """Headless Chromium; without one the tests are skipped, but fail in CI."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    chromium = next(filter(None, map(shutil.which, names)), None)
+    driver = shutil.which("chromedriver")
+    if not (chromium and driver):
+        reason = "chromium and chromedriver are needed to read the book"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    started = start_browser(chromium, driver, tmp_path_factory.mktemp("chromium"))
+    yield started
+    started.quit()
+
+
+def start_browser(chromium, driver, profile):
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    switches = ["headless=new", "no-sandbox", "disable-gpu", "disable-background-networking"]
+    switches += ["disable-component-update", "disable-sync", "no-first-run", "window-size=1200,900"]
+    switches += ["disable-dev-shm-usage", f"user-data-dir={profile}"]
+    for switch in switches:
+        options.add_argument(f"--{switch}")
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+    service = webdriver.ChromeService(driver)
+    return webdriver.Chrome(options=options, service=service)
+
+
+@pytest.fixture(scope="session")
+def pages(browser, address, docnames):
+    """What the browser saw on each page: figures, equations, requests, console errors."""
+    return {name: visit(browser, f"{address}/{name}.html") for name in docnames}
+
+
+def visit(browser, url):
+    import json
+
+    browser.get(url)
+    browser.execute_async_script(
+        "const done = arguments[0]; const math = window.MathJax && MathJax.startup;"
+        "Promise.resolve(math && math.promise).then(() => setTimeout(done, 100));"
+    )
+    seen = browser.execute_script(LOOK)
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    seen["requests"] = [
+        event["params"]["request"]["url"]
+        for event in events
+        if event["method"] == "Network.requestWillBeSent"
+    ]
+    seen["errors"] = [e["message"] for e in browser.get_log("browser") if e["level"] == "SEVERE"]
+    return seen
+
+
+def test_every_page_of_the_contents_was_built_and_no_other(book, docnames):
+    built = {
+        path.relative_to(book / "html").with_suffix("").as_posix()
+        for folder in ("book", "notebooks")
+        for path in (book / "html" / folder).glob("*.html")
+    }
+    assert built == set(docnames)
+    assert len(docnames) == len(set(docnames))
+
+
+def test_no_two_pages_share_a_title(pages):
+    titles = [seen["title"] for seen in pages.values()]
+    assert len(titles) == len(set(titles))
+
+
+def test_figures_have_pixels(pages):
+    images = [image for seen in pages.values() for image in seen["images"]]
+    assert images
+    assert not [image["src"] for image in images if image["width"] == 0 or image["blank"]]
+
+
+def test_figures_have_alternative_text(pages):
+    bad = [
+        (name, image["src"])
+        for name, seen in pages.items()
+        for image in seen["images"]
+        if image["alt"] is None or image["alt"].endswith((".png", ".svg"))
+    ]
+    assert not bad
+
+
+def test_chapters_hold_figures(pages):
+    chapters = ("01_bolus", "04_prepare", "05_train", "07_evaluate", "08_compare")
+    assert all(pages[f"notebooks/{chapter}"]["images"] for chapter in chapters)
+
+
+def test_equations_are_drawn(pages):
+    assert pages["book/notation"]["equations"] > 0
+    undrawn = {
+        name: (seen["equations"], seen["drawn"])
+        for name, seen in pages.items()
+        if seen["rawTex"] or seen["badEquations"] or seen["drawn"] < seen["equations"]
+    }
+    assert not undrawn
+
+
+def test_no_request_leaves_the_machine(pages, address):
+    ours = (address, "data:", "blob:", "about:", "chrome://")
+    requests = {url for seen in pages.values() for url in seen["requests"]}
+    assert any(url.startswith(address) for url in requests)
+    assert not [url for url in requests if not url.startswith(ours)]
+
+
+def test_no_javascript_error(pages):
+    assert not {name: seen["errors"] for name, seen in pages.items() if seen["errors"]}
+
+
+def test_solutions_are_hidden_and_open_on_click(pages, browser, address):
+    with_solutions = [name for name, seen in pages.items() if seen["solutions"]]
+    assert with_solutions
+    assert not [name for name in with_solutions if pages[name]["openSolutions"]]
+    browser.get(f"{address}/{with_solutions[0]}.html")
+    browser.execute_script("document.querySelector('div.solution .toggle-button').click()")
+    assert browser.execute_script(LOOK)["openSolutions"] == 1
+
+
+def test_every_page_names_its_study(pages):
+    assert all("tiny" in (seen["banner"] or "") for seen in pages.values())
+
+
+def test_pages_fit_on_a_phone(browser, address, docnames):
+    too_wide = {}
+    browser.set_window_size(500, 900)
+    phone = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    for name in docnames:
+        browser.get(f"{address}/{name}.html")
+        wide = browser.execute_script(LOOK)["wide"]
+        if wide > 1:
+            too_wide[name] = wide
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert not too_wide
+
+
+def test_plain_build_in_a_fresh_clone_names_make_book(tmp_path):
+    for name in ("_config.yml", "_toc.yml"):
+        shutil.copy(PROJECT / name, tmp_path)
+    for name in ("book", "notebooks"):
+        shutil.copytree(PROJECT / name, tmp_path / name)
+    start = "from jupyter_book.cli.main import main; main()"
+    command = [sys.executable, "-c", start, "build", "."]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stdout + done.stderr
+    assert [line for line in done.stderr.splitlines() if "make book" in line]
+    assert len(done.stderr.strip().splitlines()) == 1
