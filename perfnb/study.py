@@ -21,6 +21,11 @@ from perfnb.maps import spec
 
 COHORTS = ("acute", "chronic")
 MODELS = ("pix2pix", "temp-pix2pix")
+READING = (
+    "repetition_time_s",
+    "echo_time_s",
+    "trained_on",
+)  # how films were read, not what was made
 UNWRITABLE = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT)
 PACKAGES = ("numpy", "scipy", "torch", "nibabel", "nilearn", "scikit-image")
 
@@ -178,8 +183,12 @@ def cohort_key(cohort: str | None) -> str:
     return f"{slug}-{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:6]}"
 
 
-def require(path: Path, chapter: str, settings: Mapping | None = None) -> Path:
+def require(
+    path: Path, chapter: str, settings: Mapping | None = None, ignore: tuple[str, ...] = ()
+) -> Path:
     """Return `path` if `chapter` made it with these settings; otherwise say what to run.
+
+    Settings named in `ignore` may differ.
 
     Raises
     ------
@@ -199,7 +208,11 @@ def require(path: Path, chapter: str, settings: Mapping | None = None) -> Path:
     if made["chapter"] != chapter:
         raise ValueError(f"{path} was made by {made['chapter']}, expected {chapter}")
     if settings is not None:
-        refuse_other_settings(path, made["settings"], settings, chapter)
+        found, expected = (
+            {k: v for k, v in dict(s).items() if k not in ignore}
+            for s in (made["settings"], settings)
+        )
+        refuse_other_settings(path, found, expected, chapter)
     return path
 
 
@@ -240,11 +253,18 @@ def write_atomic(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_json(path: Path, content: Mapping) -> Path:
+def write_json(path: Path, content: Mapping | str) -> Path:
     """Write a mapping as JSON, whole or not at all."""
     with write_atomic(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, default=str) + "\n")
+        temporary.write_text(
+            json.dumps(content if isinstance(content, str) else dict(content), indent=1) + "\n"
+        )
     return Path(path)
+
+
+def read_json(path: Path) -> dict:
+    """Read a JSON file."""
+    return json.loads(Path(path).read_text())
 
 
 def file_hash(path: Path) -> str:

@@ -1,0 +1,165 @@
+"""One trained model on unseen patients: scores as a tidy table, maps as NIfTI."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from torch import nn
+
+from perfnb.data.cohorts import find_cases
+from perfnb.data.slices import Slices
+from perfnb.metrics.tables import COLUMNS, evaluate_patient
+from perfnb.models.checkpoints import load_weights
+from perfnb.models.networks import make_generator
+from perfnb.study import COHORTS, Run, require, write_atomic
+from perfnb.volumes import Grid, write_volume
+
+
+def require_model(run: Run, trained_on: str) -> Path:
+    """Return the folder of the trained model that a run evaluates, or say which chapter makes it.
+
+    The chronic cohort's models are fine-tuned (chapter 06), all others are trained (05); a
+    folder's own model may be either.
+    """
+    chapter = "06_finetune" if trained_on == "chronic" else "05_train"
+    model = run.sibling(chapter, cohort=trained_on)
+    manifest = model.run_dir / "manifest.json"
+    if manifest.is_file():
+        made_by = json.loads(manifest.read_text())["chapter"]
+        if trained_on not in COHORTS or made_by == "05_train":
+            model = run.sibling(made_by, cohort=trained_on)
+    return require(model.run_dir, model.chapter, model.settings)
+
+
+def load_generator(model_dir: Path, frames: int, device: str = "cpu") -> nn.Module:
+    """Build the generator that a run folder describes and fill it with its best weights."""
+    made = json.loads((model_dir / "manifest.json").read_text())
+    settings = made["settings"]
+    widths = (settings["ngf"], settings["unet_ngf"], settings["upsampling"])
+    generator = make_generator(made["model_name"], frames, *widths).to(device)
+    return load_weights(generator, model_dir / "weights.safetensors")
+
+
+def constant_value(training: Slices, model_dir: Path) -> float:
+    """Return the median reference value in tissue over the training patients, in physical units.
+
+    A cohort without training patients takes the value noted where the model was trained.
+    """
+    if training.patients:
+        slabs = (training.patient(p) for p in training.patients)
+        return float(np.median(np.concatenate([s.reference_physical[s.tissue] for s in slabs])))
+    noted = model_dir / "evaluation" / "constant.json"
+    if not noted.is_file():
+        raise FileNotFoundError(
+            f"{noted} is missing. Chapter 07_evaluate makes it for the cohort that the model was "
+            "trained on: run it there first."
+        )
+    return float(json.loads(noted.read_text())["constant"])
+
+
+def score(
+    run: Run, test: Slices, predictions: Mapping[str, np.ndarray], constant: float
+) -> pd.DataFrame:
+    """Score every test patient: the model, the constant, and the reference against the truth.
+
+    Parameters
+    ----------
+    run : Run
+        Of chapter `07_evaluate`.
+    test : Slices
+    predictions : mapping of patient to float array, shape (Z, H, W)
+        Scaled to [-1, 1].
+    constant : float
+        In the map's unit.
+
+    Returns
+    -------
+    DataFrame
+        Columns as in `perfnb.metrics.tables.COLUMNS`.
+    """
+    name, rows = test.map_name, []
+    for patient, scaled in predictions.items():
+        slab = test.patient(patient)
+        fill = test.scaling.forward(name, np.full(slab.mask.shape, constant))
+        filled = np.where(slab.mask, fill, np.float32(-1))
+        models = {run.model_name: scaled, "constant": filled}
+        if slab.truth is not None:
+            models["classical"] = slab.reference
+        for model, drawn in models.items():
+            rows += evaluate_patient(
+                study=run.study,
+                cohort=run.data_dir.name,
+                patient=patient,
+                map_name=name,
+                model=model,
+                prediction_scaled=drawn,
+                reference_scaled=slab.reference,
+                prediction=test.scaling.backward(name, drawn),
+                reference=slab.reference_physical,
+                truth=slab.truth,
+                tissue=slab.tissue,
+            )
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def write(
+    run: Run,
+    test: Slices,
+    predictions: Mapping[str, np.ndarray],
+    table: pd.DataFrame,
+    inputs: list[Path],
+    constant: float,
+    device: str = "cpu",
+) -> Path:
+    """Write scores, prepared slices and NIfTI maps; the manifest comes last.
+
+    A patient's map lies on the grid of the patient's film, with its affine, in physical units.
+    """
+    folder = run.run_dir / "evaluation"
+    (folder / "manifest.json").unlink(missing_ok=True)
+    cases = run.data_dir / "patients" if run.cohort in COHORTS else Path(run.cohort)
+    films = {case.patient: case.series_path for case in find_cases(cases)}
+    arrays = {}
+    for patient, scaled in predictions.items():
+        slab = test.patient(patient)
+        prediction = np.where(slab.mask, test.scaling.backward(test.map_name, scaled), 0)
+        _write_map(folder / "predictions", patient, test, films[patient], prediction)
+        arrays |= _arrays(patient, slab, prediction)
+    with write_atomic(folder / "slices.npz") as temporary:
+        np.savez_compressed(temporary, **arrays)
+    with write_atomic(folder / "metrics.csv") as temporary:
+        table.to_csv(temporary, index=False)
+    with write_atomic(folder / "constant.json") as temporary:
+        temporary.write_text(json.dumps({"constant": constant}))
+    return run.write_manifest(folder, inputs, device)
+
+
+def quantile_patients(ordered: list[str]) -> tuple[str, str, str]:
+    """Return the first, the middle and the last of patients ordered by their error."""
+    return ordered[0], ordered[len(ordered) // 2], ordered[-1]
+
+
+def _write_map(folder: Path, patient: str, test: Slices, film: Path, drawn: np.ndarray) -> None:
+    image = nib.load(film)
+    _, side, _ = drawn.shape
+    grid = Grid.of(image.affine, image.shape, side, len(drawn))
+    path = folder / f"{patient}_{test.map_name}.nii.gz"
+    write_volume(path, grid.backward(drawn.astype(np.float32)), image.affine, image.header)
+
+
+def _arrays(patient: str, slab, prediction: np.ndarray) -> dict[str, np.ndarray]:
+    inside = slab.mask.sum(axis=(1, 2)).argmax()
+    frame = int(slab.series[inside][:, slab.mask[inside]].mean(axis=1).argmin())
+    arrays = {
+        "prediction": prediction.astype(np.float32),
+        "reference": slab.reference_physical,
+        "tissue": slab.tissue,
+        "mask": slab.mask,
+        "film": slab.series[:, frame],
+    }
+    if slab.truth is not None:
+        arrays["truth"] = slab.truth
+    return {f"{patient}/{name}": array for name, array in arrays.items()}
