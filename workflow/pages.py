@@ -184,7 +184,7 @@ def _describe_figures(cell, heading: str, names: dict[str, str]) -> None:
     """Fill captions and give every picture of a cell its alternative text."""
     pictures = [o for o in cell.outputs if "image/png" in o.get("data", {})]
     options = cell.metadata.setdefault("mystnb", {})
-    for kind, key in (("figure", "caption"), ("image", "alt")):
+    for kind, key in (("figure", "caption"), ("figure", "name"), ("image", "alt")):
         if key in options.get(kind, {}):
             options[kind][key] = _fill(options[kind][key], names)
     if not pictures:

@@ -15,9 +15,9 @@ PACKAGES = (
     "papermill", "safetensors", "scikit-image", "scipy", "snakemake", "statsmodels", "torch",
 )  # fmt: skip
 SCORES = {
-    "SSIM, slice": ("reference", "slice", "SSIM"),
-    "SSIM, tissue": ("reference", "tissue", "SSIM"),
-    "MAE, tissue": ("reference", "tissue", "MAE"),
+    "SSIM, slice": {"region": "slice", "measure": "SSIM"},
+    "SSIM, tissue": {"region": "tissue", "measure": "SSIM"},
+    "MAE, tissue": {"region": "tissue", "measure": "MAE_physical"},
 }
 NOTHING = "–"
 
@@ -44,11 +44,11 @@ def runs_page(pages: list[Page], study: str, home: Path) -> str:
     rows = []
     for page in trained:
         folder = home.joinpath("runs", study, page.cohort, f"{page.model_name}-{page.map_name}")
-        row = {"cohort": page.cohort, "model": page.model_name, "map": page.map_name}
+        row = {"cohort": page.cohort, "map": page.map_name, "model": page.model_name}
         row |= training_facts(folder) | scores(folder, page.model_name)
-        row["pages"] = f"[training](../{page.docname}.ipynb)"
+        row["chapters"] = f"[run](../{page.docname}.ipynb)"
         if _key(page) in evaluated:
-            row["pages"] += f", [evaluation](../{evaluated[_key(page)].docname}.ipynb)"
+            row["chapters"] += f", [scores](../{evaluated[_key(page)].docname}.ipynb)"
         rows.append(row)
     prepared = [f"[{p.cohort}](../{p.docname}.ipynb)" for p in pages if p.chapter == "04_prepare"]
     return RUNS_TEXT.format(study=study, table=markdown_table(rows), prepared=", ".join(prepared))
@@ -60,18 +60,13 @@ def _key(page: Page) -> tuple:
 
 def training_facts(folder: Path) -> dict[str, str]:
     """Read what a run folder says about its training; a dash where it says nothing."""
-    names = ("epochs", "best epoch", "plateau", "seconds")
-    facts = dict.fromkeys(names, NOTHING)
-    if not (folder / "history.csv").is_file():
-        return facts
-    history = pd.read_csv(folder / "history.csv")
-    best = history["validation_mae"].idxmin()
-    facts["epochs"] = str(len(history))
-    facts["best epoch"] = str(int(history.loc[best, "epoch"]))
-    facts["seconds"] = f"{history['seconds'].sum():.0f}"
-    allowed = _read_json(folder / "manifest.json").get("settings", {}).get("epochs")
-    if allowed is not None:
-        facts["plateau"] = "yes" if len(history) < int(allowed) else "no"
+    facts = dict.fromkeys(("epochs (best)", "plateau", "seconds"), NOTHING)
+    summary = _read_json(folder / "training.json")
+    if summary:
+        facts["epochs (best)"] = f"{summary['epochs']} ({summary['best_epoch']})"
+        facts["plateau"] = "yes" if summary["plateau_reached"] else "no"
+    if (folder / "history.csv").is_file():
+        facts["seconds"] = f"{pd.read_csv(folder / 'history.csv')['seconds'].sum():.0f}"
     return facts
 
 
@@ -82,14 +77,11 @@ def scores(folder: Path, model_name: str) -> dict[str, str]:
     if not path.is_file():
         return found
     table = pd.read_csv(path)
-    table = table[table["model"] == model_name]
-    for name, (against, region, measure) in SCORES.items():
-        wanted = {"against": against, "region": region, "measure": measure}
+    for name, wanted in SCORES.items():
+        wanted = {"model": model_name, "against": "reference", **wanted}
         rows = table[(table[list(wanted)] == list(wanted.values())).all(axis=1)]
-        if name == "MAE, tissue":
-            rows = rows[rows["unit"].astype(str).str.contains("ml|^s$", regex=True)]
         if len(rows):
-            unit = str(rows["unit"].iloc[0]) if name == "MAE, tissue" else ""
+            unit = rows["unit"].iloc[0] if wanted["measure"] == "MAE_physical" else ""
             found[name] = f"{rows['value'].mean():.3g} {unit}".strip()
     return found
 
@@ -114,7 +106,10 @@ def build_page(executed: dict, study: str, home: Path, project: Path) -> str:
     times = {page: notebook.metadata.get("papermill", {}) for page, notebook in executed.items()}
     rows = [
         {
-            "chapter": f"[{page.execution}](../{page.docname}.ipynb)",
+            "chapter": f"[{page.chapter}](../{page.docname}.ipynb)",
+            "cohort": page.cohort or "",
+            "map": page.map_name or "",
+            "model": page.model_name or "",
             "seconds": _seconds(told),
             "executed": str(told.get("start_time") or NOTHING)[:16].replace("T", " "),
         }
@@ -193,7 +188,8 @@ The links lead to the same chapters, run for the others.
 
 {table}
 
-*Epochs* are passes over the training slices, and *best epoch* is the one whose weights were kept.
+*Epochs* are passes over the training slices.
+The *best* one, in brackets, is the one whose weights were kept.
 *Plateau* says whether the validation error stopped falling before the allowed epochs were used up.
 *Seconds* is training time.
 Scores are means over the test patients, against the reference maps.
