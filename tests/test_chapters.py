@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from perfnb import chapters
+from perfnb import chapters, parameters
 
 PARAMETERS = """study: str = "small"  # tiny or small: a = b
 cohort: str = "acute"  # acute, chronic or a folder
@@ -24,11 +24,11 @@ restart: bool = False  # start over
 def write(tmp_path):
     """Return a function that writes a chapter of one parameters cell and code cells."""
 
-    def write_chapter(*cells: str, parameters: str = PARAMETERS) -> Path:
+    def write_chapter(*cells: str, cell: str = PARAMETERS) -> Path:
         notebook = nbformat.v4.new_notebook()
         notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
         notebook.metadata["language_info"] = {"name": "python"}
-        tagged = nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})
+        tagged = nbformat.v4.new_code_cell(cell, metadata={"tags": ["parameters"]})
         notebook.cells = [tagged, *map(nbformat.v4.new_code_cell, cells)]
         path = tmp_path / "05_train.ipynb"
         nbformat.write(notebook, path)
@@ -38,7 +38,7 @@ def write(tmp_path):
 
 
 def test_parameters_are_read_with_type_default_and_help(write):
-    known = chapters.read_parameters(write())
+    known = parameters.read(write())
     assert list(known) == ["study", "cohort", "epochs", "rate", "restart"]
     assert known["study"].default == "small"
     assert known["study"].help == "tiny or small: a = b"
@@ -60,8 +60,8 @@ def test_parameters_are_read_with_type_default_and_help(write):
     ],
 )
 def test_values_are_read_as_literals_of_the_parameters_type(write, name, text, value):
-    known = chapters.read_parameters(write())
-    read = chapters.check_parameters("05_train", known, {name: text})[name]
+    known = parameters.read(write())
+    read = parameters.check("05_train", known, {name: text})[name]
     assert read == value
     assert type(read) is type(value)
 
@@ -72,16 +72,16 @@ def test_values_are_read_as_literals_of_the_parameters_type(write, name, text, v
      ("rate", None), ("study", 3)],
 )  # fmt: skip
 def test_value_of_wrong_type_is_refused_with_the_expected_type(write, name, value):
-    known = chapters.read_parameters(write())
+    known = parameters.read(write())
     with pytest.raises(
         ValueError, match=rf"parameter {name} = .*expected {known[name].annotation}"
     ):
-        chapters.check_parameters("05_train", known, {name: value})
+        parameters.check("05_train", known, {name: value})
 
 
 def test_none_is_accepted_where_it_is_the_default_whatever_the_annotation(write):
-    known = chapters.read_parameters(write(parameters="seed: int = None  # seed\nfree = None"))
-    assert chapters.check_parameters("c", known, {"seed": "null", "free": "7"}) == {
+    known = parameters.read(write(cell="seed: int = None  # seed\nfree = None"))
+    assert parameters.check("c", known, {"seed": "null", "free": "7"}) == {
         "seed": None,
         "free": 7,
     }
@@ -93,16 +93,16 @@ def test_unknown_parameter_is_refused_before_anything_runs(write, tmp_path, caps
     assert chapters.main(["run", str(notebook), str(output), "-p", "map", "Tmax"]) == 2
     message = capsys.readouterr().err
     assert "05_train has no parameter map" in message
-    assert all(f"  {name}:" in message for name in chapters.read_parameters(notebook))
+    assert all(f"  {name}:" in message for name in parameters.read(notebook))
     assert "passes over the slices" in message
     assert not output.parent.exists()
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("parameters", ["epochs = 2 * 3", "a, b = 1, 2", "import os"])
-def test_parameters_cell_of_anything_but_literals_is_refused(write, parameters):
+@pytest.mark.parametrize("cell", ["epochs = 2 * 3", "a, b = 1, 2", "import os"])
+def test_parameters_cell_of_anything_but_literals_is_refused(write, cell):
     with pytest.raises(ValueError, match="is not 'name = literal'"):
-        chapters.read_parameters(write(parameters=parameters))
+        parameters.read(write(cell=cell))
 
 
 def test_missing_unreadable_and_untagged_notebooks_are_named(tmp_path):
@@ -110,11 +110,11 @@ def test_missing_unreadable_and_untagged_notebooks_are_named(tmp_path):
     broken.write_text("{")
     nbformat.write(nbformat.v4.new_notebook(), untagged)
     with pytest.raises(FileNotFoundError, match="absent.ipynb is missing"):
-        chapters.read_parameters(tmp_path / "absent.ipynb")
+        parameters.read(tmp_path / "absent.ipynb")
     with pytest.raises(ValueError, match="broken.ipynb is not a Jupyter notebook"):
-        chapters.read_parameters(broken)
+        parameters.read(broken)
     with pytest.raises(ValueError, match="has 0 cells tagged 'parameters'"):
-        chapters.read_parameters(untagged)
+        parameters.read(untagged)
 
 
 def test_chapter_runs_in_its_own_folder_with_the_given_values(write, tmp_path):
@@ -152,6 +152,18 @@ def test_dead_kernel_is_a_failed_chapter(write, tmp_path):
     with pytest.raises(chapters.ChapterError, match="DeadKernelError"):
         chapters.run_chapter(notebook, tmp_path / "out.ipynb", {})
     assert not (tmp_path / "out.ipynb").exists()
+
+
+@pytest.mark.parametrize("place", ["log", "output"])
+def test_folder_that_cannot_be_written_is_named_with_what_to_do(write, tmp_path, capsys, place):
+    (tmp_path / "file").write_text("not a folder")
+    paths = {"log": tmp_path / "05.log", "output": tmp_path / "05.ipynb"}
+    paths[place] = tmp_path / "file" / paths[place].name
+    command = ["run", str(write()), str(paths["output"]), "--log", str(paths["log"])]
+    assert chapters.main(command) == 1
+    message = capsys.readouterr().err
+    assert str(tmp_path / "file") in message
+    assert "set PERFNB_HOME" in message
 
 
 def wait_until(condition, seconds: float = 30) -> bool:

@@ -1,4 +1,4 @@
-"""What a chapter's code is made of: the notebook and the perfnb modules it imports, all the way down.
+"""What a chapter's code is made of: its notebook and the perfnb modules it imports, all the way.
 
 Snakemake runs a chapter again when one of these files changes, and not when another does.
 """
@@ -61,7 +61,7 @@ def _imports(code: str, root: Path, package: list[str]) -> set[Path]:
 
 
 def _file_of(parts: list[str], root: Path) -> Path | None:
-    """Find the deepest module that a dotted name reaches; the version in perfnb/__init__ is none."""
+    """Find the deepest module that a dotted name reaches; perfnb/__init__ is none."""
     for depth in range(len(parts), 1, -1):
         stem = root.joinpath(*parts[:depth])
         for path in (stem.with_suffix(".py"), stem / "__init__.py"):

@@ -66,8 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     gpus = count_gpus() if options.gpus is None else options.gpus
     line = command(options.study, options.cores, home, gpus)
-    if any((home / ".snakemake" / "locks").glob("*.lock")):  # the run that made them was killed
-        subprocess.run([*line, "--unlock", "--quiet", "all"], check=True)
+    shutil.rmtree(home / ".snakemake" / "locks", ignore_errors=True)  # of a run that was killed
     os.execv(line[0], [*line, *(["--"] if more and not more[0].startswith("-") else []), *more])
 
 

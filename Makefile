@@ -1,0 +1,62 @@
+# make book     run the study, print where to open the book      (STUDY=small CORES=2)
+# make test     run the tests
+# make lint     check style, formatting and import layers         make format   repair the first two
+# make clean    remove what a study made                          make lock     write requirements.lock anew
+
+STUDY ?= small
+CORES ?= 2
+PYTHON ?= python3
+PERFNB_HOME ?= $(CURDIR)
+
+INSTALLED = .venv/installed
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PERFNB_HOME
+# One thread a job: several jobs with several threads each slow one another down.
+export OMP_NUM_THREADS = 1
+export MKL_NUM_THREADS = 1
+export OPENBLAS_NUM_THREADS = 1
+export NUMEXPR_NUM_THREADS = 1
+
+.PHONY: help book chapters test lint format clean lock
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+book: $(INSTALLED)
+	@python workflow/run.py --study $(STUDY) --cores $(CORES) book
+	@echo "Open $(PERFNB_HOME)/_build/$(STUDY)/html/index.html in a browser."
+
+chapters: $(INSTALLED)
+	@python workflow/run.py --study $(STUDY) --cores $(CORES) chapters
+
+test: $(INSTALLED)
+	python -m pytest
+
+lint: $(INSTALLED)
+	ruff check
+	ruff format --check
+	lint-imports
+
+format: $(INSTALLED)
+	ruff check --fix
+	ruff format
+
+clean:
+	rm -rf $(foreach folder,data runs results logs _build,"$(PERFNB_HOME)/$(folder)/$(STUDY)")
+
+# The stamp is written last: an installation that was cut short is taken up again.
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else \
+	    "perfnb needs Python 3.11 or newer; found " + sys.version.split()[0] + ": make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".[test]" -c requirements.lock
+	@touch $@
+
+# Newest versions that fit together, tried in an environment of their own.
+lock:
+	rm -rf .venv-lock
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --quiet -e ".[test]"
+	echo '# Versions that fit together, as constraints: pip install -e ".[test]" -c requirements.lock' > requirements.lock
+	.venv-lock/bin/python -m pip freeze --exclude-editable | sed 's/+.*//' >> requirements.lock
+	rm -rf .venv-lock
