@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy.ndimage import binary_fill_holes, gaussian_filter, map_coordinates
+from scipy.ndimage import binary_fill_holes, gaussian_filter, label, map_coordinates
 
 from perfnb.data import vessels
 from perfnb.data.warp import Warp, draw_warp, sample, smooth_field
@@ -22,6 +22,8 @@ SLAB_MM = 125.0
 LABELS = {"background": 0, "CSF": 1, "GM": 2, "WM": 3, "artery": 4, "vein": 5}
 VESSEL_FRACTION = 0.25
 SHARPNESS = 1.6
+LANDMARKS = ((0, -16, 4), (0, -25, 76), (22, -22, 74), (-22, -22, 74), (0, 10, 68), (0, -50, 70))
+"""MNI points [mm]: the middle of the brain, then points of the vertex."""
 
 
 @dataclass(frozen=True)
@@ -69,15 +71,17 @@ def load_templates() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     return gm, wm, gaussian_filter(solid, 0.5), images[0].affine
 
 
-def make_affine(shape: tuple[int, int, int], field_of_view_mm: float) -> np.ndarray:
-    """RAS affine of an axial slab through the brain.
+def make_affine(shape: tuple[int, int, int], field_of_view_mm: float, warp: Warp) -> np.ndarray:
+    """RAS affine of an axial slab, placed as a technician would.
 
     Parameters
     ----------
     shape : tuple
-        Voxels (X, Y, Z); few slices lie at the level of the insula, many cover the brain.
+        Voxels (X, Y, Z); few slices lie at the level of the insula, many hang from the vertex.
     field_of_view_mm : float
         Width of a slice [mm].
+    warp : Warp
+        The patient's head.
 
     Returns
     -------
@@ -86,11 +90,14 @@ def make_affine(shape: tuple[int, int, int], field_of_view_mm: float) -> np.ndar
     """
     in_plane = field_of_view_mm / max(shape[:2])
     thickness = float(np.clip(SLAB_MM / shape[2], 5.0, 10.0))
-    covered = min(1.0, thickness * shape[2] / SLAB_MM)
-    size = np.array([in_plane, in_plane, thickness])
-    centre = np.array([0.0, -14.0, 4.0 + 15.0 * covered])
+    size, height = np.array([in_plane, in_plane, thickness]), thickness * shape[2]
+    marks = warp.to_scanner(np.array(LANDMARKS, float).T)
+    hanging = marks[2, 1:].max() + 6.0 - height / 2
+    whole = np.clip(2.0 * height / SLAB_MM - 1.0, 0.0, 1.0)
+    centre = marks[:, 0].copy()
+    centre[2] += whole * (hanging - centre[2])
     affine = np.diag([*size, 1.0])
-    affine[:3, 3] = centre - size * (np.array(shape) - 1) / 2
+    affine[:3, 3] = np.round(centre - size * (np.array(shape) - 1) / 2, 3)
     return affine
 
 
@@ -117,11 +124,11 @@ def draw_anatomy(
     head, folds, tree = rng.spawn(3)
     ventricles, atrophy = head.uniform(0.0, 0.45), head.uniform(0.2, 1.6)
     warp = draw_warp(head, ventricles)
-    affine = make_affine(shape, field_of_view_mm)
+    affine = make_affine(shape, field_of_view_mm, warp)
     gm, wm, brain = _tissue_fractions(folds, warp, affine, shape, atrophy)
     arteries, late = vessels.draw_tubes(tree, vessels.ARTERIES, warp, affine, shape)
     vein, venous = vessels.draw_tubes(tree, (vessels.SINUS,), warp, affine, shape)
-    mask = (brain > 0.5) | ((arteries + vein > VESSEL_FRACTION) & (brain > 0.1))
+    mask = _one_piece((brain > 0.5) | ((arteries + vein > VESSEL_FRACTION) & (brain > 0.1)))
     arteries, vein = arteries * mask, np.minimum(vein, 1.0 - arteries) * mask
     rest = (1.0 - arteries - vein) * mask
     gm, wm = gm * rest, wm * rest
@@ -179,6 +186,15 @@ def _read(volume: np.ndarray, template_mm: np.ndarray, blur: bool = False) -> np
     affine = load_templates()[3]
     index = [(template_mm[i] - affine[i, 3]) / affine[i, i] for i in range(3)]
     return map_coordinates(gaussian_filter(volume, 3.0) if blur else volume, index, order=1)
+
+
+def _one_piece(mask: np.ndarray) -> np.ndarray:
+    """Drop crumbs: pieces smaller than a twentieth of the largest."""
+    pieces, count = label(mask)
+    if count < 2:
+        return mask
+    sizes = np.bincount(pieces.ravel())[1:]
+    return np.r_[False, sizes >= sizes.max() / 20][pieces]
 
 
 def _territories(template_mm: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -97,7 +97,8 @@ def draw_bolus(rng: np.random.Generator, arrival_s: float, length_s: float, peak
     alpha, dose = rng.uniform(2.2, 4.0), rng.uniform(0.8, 1.2)
     time = np.arange(0.0, length_s, STEP_S)
     first = gamma_variate(time, arrival_s, fwhm, alpha)
-    second_s, share, rest = rng.uniform(14.0, 20.0), rng.uniform(0.15, 0.3), rng.uniform(0.02, 0.05)
+    second_s = rng.uniform(14.0, 19.0) * (fwhm / 11.0) ** 0.7  # a slow heart, a late second pass
+    share, rest = rng.uniform(0.15, 0.3), rng.uniform(0.02, 0.05)
     echo = gamma_variate(time, arrival_s + second_s, 1.8 * fwhm, alpha)
     mixed = np.cumsum(first) / first.sum()
     curve = peak * dose * (first + share * echo + rest * mixed)
