@@ -5,6 +5,7 @@ A cohort is a folder with one NIfTI film a patient. Beside a film may lie its ti
 Simulated patients are written in the same way, with their truth under `derivatives/truth`.
 """
 
+import hashlib
 import json
 import shutil
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from perfnb.study import COHORTS, write_json
 SUFFIXES = ("_dsc", "_perf", "_pwi", "_bold")
 SPLITS = ("train", "validation", "test")
 NO_AIF = "no_aif"
+READERS = ("__init__", "cohorts", "preparation", "slices")  # the other modules draw the phantom
 TRUTH = Path("derivatives") / "truth"
 
 
@@ -85,7 +87,7 @@ def make_phantoms(
     Patient i of a cohort is the same whatever the count; a folder drawn with another shape or
     seed is replaced. A patient whose drawing was interrupted is drawn again.
     """
-    recipe = {"phantom": phantom.VERSION, "cohort": cohort, "shape": list(shape), "seed": seed}
+    recipe = {"phantom": _phantom_hash(), "cohort": cohort, "shape": list(shape), "seed": seed}
     stamp = folder / "phantom.json"
     if stamp.is_file() and json.loads(stamp.read_text()) != recipe:
         shutil.rmtree(folder)
@@ -143,6 +145,13 @@ def split_patients(
     return {
         name: sorted(patients[i] for i in group) for name, group in zip(SPLITS, groups, strict=True)
     }
+
+
+def _phantom_hash() -> str:
+    """Return a hash of the modules that draw patients: a changed phantom draws them anew."""
+    modules = sorted(Path(__file__).parent.glob("*.py"))
+    drawing = [p for p in modules if p.stem not in READERS]
+    return hashlib.sha256(b"".join(p.read_bytes() for p in drawing)).hexdigest()[:16]
 
 
 def _case(patient: str, film: Path, others: dict[str, Path], truth: dict[str, Path]) -> Case:

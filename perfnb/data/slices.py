@@ -163,9 +163,10 @@ def write_cohort(run: Run, cases: Sequence[Case], scaling: Scaling | None = None
         if rows[-1]["split"] == "train":
             _widen(ranges, prepared)
     scaling = scaling or Scaling({name: tuple(limits) for name, limits in ranges.items()})
-    _check_scaling(scaling)
     table = pd.DataFrame(rows)
     members = {s: table.patient[table.split == s].to_list() for s in (*SPLITS, NO_AIF)}
+    _check_splits(members, split)
+    _check_scaling(scaling)
     _write_index(draft, cases, run["slices"])
     fingerprint = _fingerprint(arrays, scaling, members)
     del arrays
@@ -222,9 +223,16 @@ def _widen(ranges: dict[str, list[float]], prepared: Prepared) -> None:
         ranges[name] = [min(low, float(found.min())), max(high, float(found.max()))]
 
 
+def _check_splits(members: Mapping[str, list[str]], planned: Mapping[str, list[str]]) -> None:
+    empty = [name for name in SPLITS if planned[name] and not members[name]]
+    if empty:
+        raise ValueError(
+            f"no patient is left for {', '.join(empty)}: {len(members[NO_AIF])} have no AIF "
+            f"({', '.join(members[NO_AIF])}). Give more films, or reference maps beside them"
+        )
+
+
 def _check_scaling(scaling: Scaling) -> None:
-    if not scaling.ranges:
-        raise ValueError("no training patient has an AIF: there is nothing to learn from")
     for name, (low, high) in scaling.ranges.items():
         if not high > low:
             raise ValueError(f"{name} is {low} everywhere in the training patients: check the maps")
