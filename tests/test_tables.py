@@ -109,6 +109,7 @@ def test_mean_sd_writes_mean_spread_and_patients():
     assert text.loc[("acute", "Tmax", "constant"), "MAE"] == "2.000"
     assert text["r"].tolist() == ["–", "–"]
     assert text["patients"].tolist() == [2, 1]
+    assert text["unit"].tolist() == ["s", "s"]
 
 
 def test_the_average_patient_is_nearest_the_median():

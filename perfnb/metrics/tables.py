@@ -180,8 +180,8 @@ def mean_sd(table: pd.DataFrame, measures: Sequence[str] = PAPER) -> pd.DataFram
     Returns
     -------
     DataFrame of str
-        Rows cohort, map, model in the order of `maps.MAPS` and `MODELS`; a column per measure, and
-        the number of patients.
+        Rows cohort, map, model in the order of `maps.MAPS` and `MODELS`; a column per measure, the
+        unit of the map where a measure has it, and the number of patients.
     """
     rows = []
     for key, part in ordered(pick(table, measure=measures)).groupby(
@@ -190,6 +190,7 @@ def mean_sd(table: pd.DataFrame, measures: Sequence[str] = PAPER) -> pd.DataFram
         values = {name: part.loc[part["measure"] == name, "value"] for name in measures}
         cells = {name: _cell(values[name], MEASURES[name].digits) for name in measures}
         rows.append({**dict(zip(("cohort", "map", "model"), key, strict=True)), **cells})
+        rows[-1] |= {"unit": maps.spec(key[1]).unit} if set(measures) & set(PHYSICAL) else {}
         rows[-1]["patients"] = part["patient"].nunique()
     return pd.DataFrame(rows).set_index(["cohort", "map", "model"]) if rows else pd.DataFrame()
 

@@ -1,0 +1,156 @@
+"""Compare two models: which is better, in how many patients, and by more than chance."""
+
+import numpy as np
+import pandas as pd
+
+from perfnb.metrics import statistics, tables
+
+
+def pairs(table: pd.DataFrame, first: str, second: str) -> tuple[np.ndarray, np.ndarray]:
+    """Values of two models, patient by patient.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Tidy rows of one cohort, map, `against`, region and measure.
+    first, second : str
+        Names of two models.
+
+    Returns
+    -------
+    two float arrays, shape (patients,), sorted by patient
+
+    Raises
+    ------
+    ValueError
+        A patient that only one of the two models has.
+    """
+    wide = tables.pick(table, model=(first, second)).pivot(
+        index="patient", columns="model", values="value"
+    )
+    wide = wide.reindex(columns=[first, second])
+    alone = wide.index[wide.isna().sum(axis=1) == 1]
+    if len(alone):
+        raise ValueError(
+            f"patients {list(alone)} have a value for only one of {first} and {second}: "
+            "run chapter 07_evaluate for both models"
+        )
+    wide = wide.dropna()
+    return wide[first].to_numpy(), wide[second].to_numpy()
+
+
+def compare_models(
+    table: pd.DataFrame, first: str, second: str, seed: int, min_pairs: int = statistics.MIN_PAIRS
+) -> pd.DataFrame:
+    """Test two models against each other, for every cohort, map, region and measure.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Tidy rows, columns as in `tables.COLUMNS`.
+    first, second : str
+        Names of the models; differences are first minus second.
+    seed : int
+        Seed of the bootstrap.
+    min_pairs : int
+        With fewer patients no test is made; the row says so in `note`.
+
+    Returns
+    -------
+    DataFrame
+        cohort, map, against, region, measure, unit, first, second, n, first_mean, second_mean,
+        wins (patients for whom the first is better), mean_difference and its bootstrap interval
+        low..high, median_difference, effect_size, p, p_holm, verdict, note. Holm's family is one
+        question put to every map: the same cohort, `against`, region and measure. The bias has no
+        order and is left out.
+    """
+    keys = ["cohort", "map", "against", "region", "measure", "unit"]
+    graded = [name for name, measure in tables.MEASURES.items() if measure.better != "zero"]
+    rows = []
+    for key, part in tables.ordered(tables.pick(table, measure=graded)).groupby(keys, sort=False):
+        part = _finite_patients(tables.pick(part, model=(first, second)))
+        a, b = pairs(part, first, second)
+        if len(a):
+            head = {**dict(zip(keys, key, strict=True)), "first": first, "second": second}
+            rows.append({**head, **_one_comparison(a, b, head, seed, min_pairs)})
+    found = pd.DataFrame(rows)
+    if len(found):
+        family = found.groupby(["cohort", "against", "region", "measure"])["p"]
+        found.insert(found.columns.get_loc("p") + 1, "p_holm", family.transform(statistics.holm))
+        found.insert(found.columns.get_loc("note"), "verdict", found.apply(verdict, axis=1))
+    return found
+
+
+def verdict(row: pd.Series, level: float = 0.05) -> str:
+    """Say what one comparison shows about its first model: better, worse or nothing.
+
+    Parameters
+    ----------
+    row : Series
+        A row of `compare_models`.
+    level : float
+        A corrected p below it counts.
+
+    Returns
+    -------
+    str
+        "better", "worse", "not shown" (p not below the level: this proves no equality either) or
+        "too few patients".
+    """
+    if not np.isfinite(row["p_holm"]):
+        return "too few patients"
+    if row["p_holm"] >= level:
+        return "not shown"
+    higher = tables.MEASURES[row["measure"]].better == "higher"
+    return "better" if (row["effect_size"] > 0) == higher else "worse"
+
+
+def sentence(row: pd.Series) -> str:
+    """Write one comparison as a sentence, every number from the row.
+
+    Parameters
+    ----------
+    row : Series
+        A row of `compare_models`.
+    """
+    measure = tables.MEASURES[row["measure"]]
+    unit = "" if row["unit"] in ("1", "scaled") else f" {row['unit']}"
+    means = [f"{row[name]:.{measure.digits}f}" for name in ("first_mean", "second_mean")]
+    direction = "higher" if measure.better == "higher" else "lower"
+    head = (
+        f"{row['map']} ({row['cohort']}, {row['region']}): {row['first']} has the {direction} "
+        f"{measure.name.split('_')[0]} in {row['wins']} of {row['n']} patients"
+    )
+    tail = f"mean {means[0]} against {means[1]}{unit} of {row['second']}"
+    if row["note"]:
+        return f"{head}; {tail}; {row['note']}."
+    return f"{head}; {tail}; p = {row['p']:.2g}, Holm {row['p_holm']:.2g}: {row['verdict']}."
+
+
+def _finite_patients(part: pd.DataFrame) -> pd.DataFrame:
+    """Rows without the patients for whom a model has no finite value (r of a constant map)."""
+    lost = part.loc[~np.isfinite(part["value"]), ["model", "patient"]]
+    return part[~part["patient"].isin(lost["patient"])] if len(lost) else part
+
+
+def _one_comparison(a, b, head, seed, min_pairs) -> dict:
+    """Means, differences and test of one row."""
+    difference = a - b
+    many = len(a) > 1
+    low, high = statistics.bootstrap_interval(difference, seed) if many else (np.nan, np.nan)
+    enough = len(a) >= min_pairs
+    test = statistics.paired_wilcoxon(a, b, min_pairs) if enough else None
+    gain = difference if tables.MEASURES[head["measure"]].better == "higher" else -difference
+    return {
+        "n": len(a),
+        "first_mean": float(a.mean()),
+        "second_mean": float(b.mean()),
+        "wins": int((gain > 0).sum()),
+        "mean_difference": float(difference.mean()),
+        "low": low,
+        "high": high,
+        "median_difference": float(np.median(difference)),
+        "effect_size": test.effect_size if enough else np.nan,
+        "p": test.p if enough else np.nan,
+        "note": "" if enough else f"too few patients ({len(a)} of {min_pairs})",
+    }
