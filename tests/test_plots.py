@@ -65,11 +65,14 @@ def test_every_map_carries_its_unit(volume, name):
     assert len(images_of(figure)) == len(volume)
 
 
-def test_map_grid_has_one_colour_bar_per_map(volume):
-    columns = {n: {"reference": volume[0], "pix2pix": volume[1]} for n in ("CBF", "Tmax")}
+@pytest.mark.parametrize("sources", [("a", "b"), ("a", "b", "c", "d")])
+def test_map_grid_has_one_colour_bar_per_map(volume, sources):
+    columns = {n: dict.fromkeys(sources, volume[0]) for n in ("CBF", "Tmax")}
     figure = plots.map_grid(columns, volume[0] > 1)
-    draw(figure)
+    assert draw(figure) <= 9.5
     assert {"CBF [ml/100g/min]", "Tmax [s]"} <= set(labels_of(figure))
+    drawn = {image.get_clim() for image in images_of(figure)}
+    assert drawn == {maps.MAPS[n].display for n in columns}
 
 
 def test_images_that_do_not_fit_are_refused(volume):

@@ -211,7 +211,7 @@ def _score_panel(ax: Axes, part: pd.DataFrame, measure: str, models, letter: str
             ax.bar(x, values.mean(), 0.92 * width, color=COLOURS[model], label=_once(ax, model))
             if values.size > 1:
                 ax.errorbar(x, values.mean(), values.std(ddof=1), color="#222222", capsize=3, lw=1)
-            spots = x + width * 0.25 * np.linspace(-1, 1, values.size)
+            spots = x + width * 0.25 * np.linspace(-1, 1, values.size + 2)[1:-1]
             ax.plot(spots, values, ".", color="#222222", ms=3, alpha=0.45)
     ax.set_xticks(range(len(names)), names)
     better = "higher" if measure in HIGHER_IS_BETTER else "lower"

@@ -61,10 +61,12 @@ def map_grid(
 ) -> Figure:
     """One column per map, one row per source: the form of the paper's figures 4 and 6.
 
+    Where there are more sources than maps, the grid is turned on its side to fill the page.
+
     Parameters
     ----------
-    columns : {map_name: {row label: array of shape (H, W), in the unit of the map}}
-        Every map has the same rows.
+    columns : {map_name: {source: array of shape (H, W), in the unit of the map}}
+        Every map has the same sources.
     mask : bool array, shape (H, W), or None
         Pixels outside are left blank.
 
@@ -75,14 +77,18 @@ def map_grid(
     """
     labels = _columns(list(columns.values()))
     shape = np.shape(next(iter(columns.values()))[labels[0]])
-    axes = _image_axes(len(labels), len(columns), shape)
+    turned = len(labels) > len(columns)
+    names = (columns, labels) if turned else (labels, columns)
+    axes = _image_axes(len(names[0]), len(names[1]), shape)
     for j, (map_name, arrays) in enumerate(columns.items()):
-        for i, label in enumerate(labels):
-            image = draw_slice(axes[i, j], arrays[label], map_name, "map", mask)
-        axes[0, j].set_title(map_name)
-        _bar(axes[:, [j]], image, map_name, "map")
-    for i, label in enumerate(labels):
-        axes[i, 0].set_ylabel(label)
+        chosen = axes[[j]] if turned else axes[:, [j]]
+        for ax, label in zip(chosen.flat, labels, strict=True):
+            image = draw_slice(ax, arrays[label], map_name, "map", mask)
+        _bar(chosen, image, map_name, "map", "right" if turned else "bottom")
+    for ax, name in zip(axes[:, 0], names[0], strict=True):
+        ax.set_ylabel(name)
+    for ax, name in zip(axes[0], names[1], strict=True):
+        ax.set_title(name)
     return axes[0, 0].figure
 
 
@@ -138,7 +144,7 @@ def film_strip(
     Raises
     ------
     ValueError
-        Not (N, H, W), or as many times as frames are not given.
+        Not (N, H, W), or not one time per frame.
     """
     if np.ndim(frames) != 3 or len(frames) != len(times_s):
         raise ValueError(
