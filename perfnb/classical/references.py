@@ -21,6 +21,10 @@ from perfnb.classical.signal import (
 )
 from perfnb.maps import MAPS
 
+RELAXIVITY_RATIO = 7.0
+"""Relaxivity of contrast agent in tissue over that in arterial blood (Kjolby et al. 2006, Magn
+Reson Med 56:187). It scales CBF and CBV alike; absolute DSC values are never better than it."""
+
 
 @dataclass(frozen=True)
 class References:
@@ -52,6 +56,7 @@ def reference_maps(
     smoothing_mm: float = 2.6,
     threshold: float = 0.1,
     aif_mask: np.ndarray | None = None,
+    relaxivity_ratio: float = RELAXIVITY_RATIO,
 ) -> References:
     """Make the five perfusion maps of one patient by block-circulant SVD.
 
@@ -71,6 +76,8 @@ def reference_maps(
         Singular values below this fraction of the largest are dropped.
     aif_mask : bool array, shape (X, Y, Z), optional
         Voxels of an artery; found automatically if not given.
+    relaxivity_ratio : float
+        Relaxivity of contrast agent in tissue over that in arterial blood.
 
     Returns
     -------
@@ -96,10 +103,11 @@ def reference_maps(
         raise NoAIF(aif.reasons)
     tissue = smooth_in_plane(curves, usable, voxel_size_mm, smoothing_mm)[mask]
     passage = slice(baseline.arrival - 1, None)  # before it there is nothing but noise
+    arterial = relaxivity_ratio * aif.curve
     residue = block_circulant_svd(
-        tissue[:, passage], aif.curve[passage], repetition_time_s, threshold
+        tissue[:, passage], arterial[passage], repetition_time_s, threshold
     )
-    values = maps_from_residue(residue, tissue, aif.curve, repetition_time_s, baseline.arrival)
+    values = maps_from_residue(residue, tissue, arterial, repetition_time_s, baseline.arrival)
     maps = {name: _clipped(values[name], name, mask) for name in MAPS}
     return References(maps, aif, baseline, usable)
 
