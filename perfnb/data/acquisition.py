@@ -198,8 +198,10 @@ def add_noise(
     time = np.arange(n_frames) * repetition_time_s
     drift = rng.normal(0.0, 0.01) * np.linspace(-0.5, 0.5, n_frames)
     wave = 0.003 * np.sin(2 * np.pi * (time * rng.uniform(0.2, 0.3) + rng.uniform()))
-    real = rng.standard_normal(series.shape, np.float32)
-    imaginary = rng.standard_normal(series.shape, np.float32)
-    sigma = np.float32(level / snr)
-    real = sigma * real + series * (1 + drift + wave).astype(np.float32)
-    return np.sqrt(real**2 + (sigma * imaginary) ** 2)
+    unsteady, sigma = (1 + drift + wave).astype(np.float32), np.float32(level / snr)
+    noisy = np.empty_like(series)
+    for plane, out in zip(series, noisy, strict=True):
+        real = plane * unsteady + sigma * rng.standard_normal(plane.shape, np.float32)
+        imaginary = sigma * rng.standard_normal(plane.shape, np.float32)
+        np.sqrt(real * real + imaginary * imaginary, out=out)
+    return noisy

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from perfnb.classical.deconvolution import DENSITY, KAPPA_H
+from perfnb.classical.references import RELAXIVITY_RATIO
 from perfnb.data import bolus
 from perfnb.data.acquisition import Protocol, scalp, slice_offsets
 from perfnb.data.anatomy import Anatomy
@@ -17,15 +19,7 @@ from perfnb.data.bolus import Bolus, Library
 from perfnb.data.pathology import Lesion
 from perfnb.data.physiology import Perfusion
 
-DENSITY_G_ML = 1.04
-KAPPA_H = 0.73
-RELAXIVITY_RATIO = 7.0
-"""Relaxivity of contrast agent in tissue over that in arterial blood.
-
-Gadolinium in capillaries relaxes tissue several times more than it relaxes bulk blood (Kjolby et
-al., MRM 56:187, 2006). Absolute CBF and CBV need the arterial dR2* multiplied by this ratio.
-"""
-FLOW_UNIT = DENSITY_G_ML / KAPPA_H / 6000.0  # ml/100 g/min to 1/s of voxel volume
+FLOW_UNIT = DENSITY / KAPPA_H / 6000.0  # ml/100 g/min to 1/s of voxel volume
 VENOUS_DELAY_S, VENOUS_TRANSIT_S = 1.5, 4.5
 MIN_TISSUE = 0.05
 
@@ -43,10 +37,9 @@ class Passage:
     table: Library
 
     @property
-    def seen_s(self) -> np.ndarray:
-        """Time of each frame in each mask voxel's slice, shape (N, T) [s]."""
-        frames = np.arange(self.n_frames) * self.protocol.repetition_time_s
-        return self.offset_s[:, None] + frames
+    def frames_s(self) -> np.ndarray:
+        """Start of each frame, shape (T,) [s]."""
+        return np.arange(self.n_frames) * self.protocol.repetition_time_s
 
     @property
     def offset_s(self) -> np.ndarray:
@@ -75,11 +68,11 @@ def bolus_signal(passage: Passage) -> list[tuple[np.ndarray, np.ndarray]]:
         Indices of mask voxels that hold the compartment, shape (M,), and exp(-TE dR2*), (M, T).
     """
     anatomy, perfusion = passage.anatomy, passage.perfusion
-    late = passage.seen_s - perfusion.delay_s[:, None]
+    start, frames = passage.offset_s - perfusion.delay_s, passage.frames_s
     parts = []
     for part, row, cbf in zip((anatomy.gm, anatomy.wm), passage.rows, perfusion.cbf, strict=True):
         voxels = np.nonzero(part[anatomy.mask] > 0)[0]
-        curve = bolus.read_curves(passage.table.tissue, row[voxels], late[voxels])
+        curve = bolus.read_curves(passage.table.tissue, row[voxels], start[voxels], frames)
         scale = RELAXIVITY_RATIO * FLOW_UNIT * cbf[voxels, None]
         parts.append((voxels, scale.astype(np.float32) * curve))
     parts += [_arterial(passage), _venous(passage)]
@@ -96,7 +89,8 @@ def _arterial(passage: Passage) -> tuple[np.ndarray, np.ndarray]:
     spread = 0.5 * lesion.dispersion_s[voxels]
     row = np.where(spread < levels[0], 0, 1 + bolus.nearest_level(spread, levels))
     late = anatomy.arterial_delay_s[anatomy.mask][voxels] + 0.7 * lesion.delay_s[voxels]
-    return voxels, bolus.read_curves(curves, row, passage.seen_s[voxels] - late[:, None])
+    start = passage.offset_s[voxels] - late
+    return voxels, bolus.read_curves(curves, row, start, passage.frames_s)
 
 
 def _venous(passage: Passage) -> tuple[np.ndarray, np.ndarray]:
@@ -107,7 +101,8 @@ def _venous(passage: Passage) -> tuple[np.ndarray, np.ndarray]:
     curves = np.convolve(curve, transit)[None, : curve.size]
     late = VENOUS_DELAY_S + anatomy.venous_delay_s[anatomy.mask][voxels]
     row = np.zeros(voxels.size, int)
-    return voxels, bolus.read_curves(curves, row, passage.seen_s[voxels] - late[:, None])
+    start = passage.offset_s[voxels] - late
+    return voxels, bolus.read_curves(curves, row, start, passage.frames_s)
 
 
 def make_film(
@@ -138,7 +133,7 @@ def make_film(
     start = start.astype(np.float32)
     signal = amount[2][:, None] * start[2]
     for compartment, (voxels, drop) in zip((0, 1, 3, 4), bolus_signal(passage), strict=True):
-        drop = drop.astype(np.float32)
+        drop = drop.astype(np.float32, copy=False)
         drop *= start[compartment]
         drop *= amount[compartment][voxels, None]
         signal[voxels] += drop

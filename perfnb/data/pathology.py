@@ -103,7 +103,8 @@ def _depth_mm(kind: str, side: int, rng: np.random.Generator, anatomy: Anatomy) 
     depth = np.minimum(depth, side * anatomy.template_mm[0])
     if kind in REACH_MM:
         depth = np.minimum(depth, rng.uniform(*REACH_MM[kind]) - _from_heart(rng, depth, anatomy))
-    return depth + 3.0 * sample(smooth_field(rng, 9.0), anatomy.points_mm) - rng.uniform(-2.0, 4.0)
+    depth = depth + 3.0 * sample(smooth_field(rng, 9.0), anatomy.points_mm) - rng.uniform(-2.0, 4.0)
+    return np.minimum(depth, side * anatomy.template_mm[0])
 
 
 def _narrowed(

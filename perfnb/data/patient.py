@@ -22,7 +22,7 @@ class Patient:
     there is less than 5 % tissue. Tmax is the peak of the dispersed residue after the arterial
     delay; TTP counts from frame 0 in the slice's own time, as it is seen in the film.
     `aif` is the dR2* of pure arterial blood at the frames' start [1/s]; tissue feels
-    RELAXIVITY_RATIO times as much. `motion` holds mm and degrees per frame.
+    `facts["relaxivity_ratio"]` times as much. `motion` holds mm and degrees per frame.
     """
 
     cohort: str

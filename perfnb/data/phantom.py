@@ -129,8 +129,9 @@ def _assemble(
     core, penumbra = np.zeros(anatomy.mask.shape, bool), np.zeros(anatomy.mask.shape, bool)
     core[anatomy.mask] = lesion.core > 0.5
     penumbra[anatomy.mask] = (lesion.core + lesion.penumbra > 0.5) & (lesion.core <= 0.5)
-    frames_s = np.arange(passage.n_frames) * protocol.repetition_time_s
-    aif = np.interp(frames_s, np.arange(injection.curve.size) * bolus.STEP_S, injection.curve)
+    aif = np.interp(
+        passage.frames_s, np.arange(injection.curve.size) * bolus.STEP_S, injection.curve
+    )
     facts = facts | {"relaxivity_ratio": film.RELAXIVITY_RATIO}
     facts |= anatomy.facts | lesion.facts | passage.perfusion.facts | injection.facts
     facts |= {"core_ml": float((core & tissue).sum() * anatomy.voxel_ml)}

@@ -17,7 +17,7 @@ from perfnb.data.warp import sample, smooth_field
 
 # Pure compartments [ml/100 g/min, ml/100 g]; voxels mix them to GM 50-60 / 4, WM 20-25 / 2, as in
 # positron emission tomography at similar resolution (Leenders et al., Brain 113:27, 1990).
-COMPARTMENTS = {"GM": (70.0, 4.9), "WM": (14.5, 1.45)}
+COMPARTMENTS = {"GM": (74.0, 5.2), "WM": (13.5, 1.35)}
 GRUBB_EXPONENT = 0.38  # CBV ~ CBF**0.38 (Grubb et al., Stroke 5:630, 1974)
 
 
