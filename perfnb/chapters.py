@@ -78,6 +78,7 @@ def run_chapter(
                 start_timeout=300,
                 iopub_timeout=120,
                 config=_kernel_config(sockets),
+                extra_arguments=["--log-level=CRITICAL"],  # of the kernel itself
             )
         except papermill.PapermillExecutionError as error:
             logger.error(ANSI.sub("", "\n".join(error.traceback)))
