@@ -1,14 +1,12 @@
 """A run's settings, folders and manifests: chapters meet only in files that say what made them."""
 
-import errno
 import hashlib
 import json
 import os
 import platform
 import re
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -17,6 +15,7 @@ from pathlib import Path
 import yaml
 
 from perfnb import __version__
+from perfnb.files import file_hash, read_json, write_atomic, write_json  # noqa: F401 (offered)
 from perfnb.maps import spec
 
 COHORTS = ("acute", "chronic")
@@ -26,7 +25,6 @@ READING = (
     "echo_time_s",
     "trained_on",
 )  # how films were read, not what was made
-UNWRITABLE = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT)
 PACKAGES = ("numpy", "scipy", "torch", "nibabel", "nilearn", "scikit-image")
 
 
@@ -198,13 +196,12 @@ def require(
         It was made with other settings.
     """
     path = Path(path)
-    manifest_path = path / "manifest.json"
-    if not manifest_path.is_file():
+    made = _read_manifest(path / "manifest.json")
+    if made is None:
         state = "was left unfinished" if path.exists() else "is missing"
         raise FileNotFoundError(
             f'{path} {state}. Chapter {chapter} makes it: run it first, or "make book" for all.'
         )
-    made = json.loads(manifest_path.read_text())
     if made["chapter"] != chapter:
         raise ValueError(f"{path} was made by {made['chapter']}, expected {chapter}")
     if settings is not None:
@@ -229,50 +226,6 @@ def refuse_other_settings(path: Path, found: Mapping, expected: Mapping, chapter
         )
 
 
-@contextmanager
-def write_atomic(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`, renamed to it on success and removed on failure."""
-    path = Path(path)
-    suffix = "".join(path.suffixes[-2:]) if path.name.endswith(".nii.gz") else path.suffix
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial{suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        if error.errno not in UNWRITABLE:
-            raise
-        raise OSError(
-            error.errno,
-            f"{path} could not be written ({os.strerror(error.errno)}): free some space, allow "
-            "writing there, or set PERFNB_HOME to another folder",
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_json(path: Path, content: Mapping | str) -> Path:
-    """Write a mapping as JSON, whole or not at all."""
-    with write_atomic(path) as temporary:
-        temporary.write_text(
-            json.dumps(content if isinstance(content, str) else dict(content), indent=1) + "\n"
-        )
-    return Path(path)
-
-
-def read_json(path: Path) -> dict:
-    """Read a JSON file."""
-    return json.loads(Path(path).read_text())
-
-
-def file_hash(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def package_versions() -> dict[str, str]:
     """Return the versions of Python, perfnb and the packages that numbers depend on."""
     found = {"python": platform.python_version(), "perfnb": __version__}
@@ -295,13 +248,26 @@ def _check_override(chapter: str, settings: Mapping, name: str, value) -> None:
     if name not in settings:
         raise ValueError(f"{chapter} has no parameter {name!r}; it has {sorted(settings)}")
     expected = settings[name]
-    whole_for_float = type(expected) is float and type(value) is int
-    if value is None or expected is None or type(value) is type(expected) or whole_for_float:
+    if value is None or expected is None:
         return
-    raise ValueError(
-        f"{name}={value!r} of {chapter} is a {type(value).__name__}; "
-        f"expected a {type(expected).__name__} such as {expected!r}"
-    )
+    whole_for_float = type(expected) is float and type(value) is int
+    if type(value) is not type(expected) and not whole_for_float:
+        raise ValueError(
+            f"{name}={value!r} of {chapter} is a {type(value).__name__}; "
+            f"expected a {type(expected).__name__} such as {expected!r}"
+        )
+    lowest = 1 if type(expected) is int and name != "seed" else 0
+    if type(expected) in (int, float) and not value >= lowest:
+        raise ValueError(f"{name}={value!r} of {chapter}; expected at least {lowest}")
+
+
+def _read_manifest(path: Path) -> dict | None:
+    try:
+        made = json.loads(path.read_text())
+        known = isinstance(made, dict) and {"chapter", "settings"} <= set(made)
+        return made if known else None
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
 
 
 def _relative(path: Path, base: Path) -> str:

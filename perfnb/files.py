@@ -1,0 +1,84 @@
+"""Files that appear whole or not at all, and a plain word where a disk is full or read-only."""
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+UNWRITABLE = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOTDIR,
+    errno.EEXIST,
+)
+
+
+@contextmanager
+def explain_unwritable(path: Path) -> Iterator[None]:
+    """Turn the error of a full disk or a read-only folder into one that says what to do.
+
+    Raises
+    ------
+    OSError
+        Names `path`; errors of another kind pass unchanged.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in UNWRITABLE or "PERFNB_HOME" in str(error):
+            raise
+        raise OSError(
+            error.errno,
+            f"{path} could not be written ({os.strerror(error.errno)}): free some space, allow "
+            "writing there, or set PERFNB_HOME to another folder",
+        ) from error
+
+
+@contextmanager
+def write_atomic(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`, renamed to it on success and removed on failure."""
+    path = Path(path)
+    suffix = "".join(path.suffixes[-2:]) if path.name.endswith(".nii.gz") else path.suffix
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial{suffix}")
+    with explain_unwritable(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def reserve(path: Path) -> None:
+    """Claim the disk space of a sparse file; a full disk otherwise kills whoever maps it."""
+    if hasattr(os, "posix_fallocate"):
+        with explain_unwritable(path), open(path, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+
+
+def write_json(path: Path, content: Mapping | str) -> Path:
+    """Write a mapping as JSON, whole or not at all."""
+    with write_atomic(path) as temporary:
+        temporary.write_text(
+            json.dumps(content if isinstance(content, str) else dict(content), indent=1) + "\n"
+        )
+    return Path(path)
+
+
+def read_json(path: Path) -> dict:
+    """Read a JSON file."""
+    return json.loads(Path(path).read_text())
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
