@@ -20,7 +20,7 @@ export NUMEXPR_NUM_THREADS = 1
 .PHONY: help book chapters test lint format clean lock
 
 help:
-	@sed -n 's/^# //p' Makefile
+	@sed -n '1,4s/^# //p' Makefile
 
 book: $(INSTALLED)
 	@python workflow/run.py --study $(STUDY) --cores $(CORES) book
