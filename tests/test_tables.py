@@ -104,12 +104,16 @@ def test_collect_keeps_patients_named_by_digits(tmp_path):
 
 def test_mean_sd_writes_mean_spread_and_patients():
     table = pd.concat([frame({"a": 1.0, "b": 3.0}), frame({"a": 2.0}, "constant")])
-    text = tables.mean_sd(table, ["MAE", "r"])
-    assert text.loc[("acute", "Tmax", "pix2pix"), "MAE"] == "2.000 ± 1.414"
+    text = tables.mean_sd(table, ["MAE", "SSIM"])
+    assert text.loc[("acute", "Tmax", "pix2pix"), "MAE"].split() == ["2.000", "±", "1.414"]
     assert text.loc[("acute", "Tmax", "constant"), "MAE"] == "2.000"
-    assert text["r"].tolist() == ["–", "–"]
+    assert text["SSIM"].tolist() == ["–", "–"]
     assert text["patients"].tolist() == [2, 1]
-    assert text["unit"].tolist() == ["s", "s"]
+
+
+def test_mean_sd_tells_the_unit_of_physical_errors():
+    text = tables.mean_sd(frame({"a": 1.0}, measure="MAE_physical"), tables.PHYSICAL)
+    assert text.loc[("acute", "Tmax [s]", "pix2pix"), "MAE"] == "1.00"
 
 
 def test_the_average_patient_is_nearest_the_median():

@@ -39,6 +39,7 @@ MEASURES = {
     )
 }
 PAPER = ("MAE", "NRMSE", "SSIM", "PSNR")  # the four measures of the paper, on the scale [-1, 1]
+GAP = "\N{NO-BREAK SPACE}"
 PHYSICAL = ("MAE_physical", "RMSE_physical", "bias", "r")  # in the unit of the map
 
 
@@ -180,18 +181,23 @@ def mean_sd(table: pd.DataFrame, measures: Sequence[str] = PAPER) -> pd.DataFram
     Returns
     -------
     DataFrame of str
-        Rows cohort, map, model in the order of `maps.MAPS` and `MODELS`; a column per measure, the
-        unit of the map where a measure has it, and the number of patients.
+        Rows cohort, map, model in the order of `maps.MAPS` and `MODELS`; a column per measure, and
+        the number of patients. Where a measure has the unit of the map, the map's name tells it,
+        and the column drops "_physical".
     """
     rows = []
     for key, part in ordered(pick(table, measure=measures)).groupby(
         ["cohort", "map", "model"], sort=False
     ):
         values = {name: part.loc[part["measure"] == name, "value"] for name in measures}
-        cells = {name: _cell(values[name], MEASURES[name].digits) for name in measures}
+        cells = {
+            name.removesuffix("_physical"): _cell(values[name], MEASURES[name].digits)
+            for name in measures
+        }
         rows.append({**dict(zip(("cohort", "map", "model"), key, strict=True)), **cells})
-        rows[-1] |= {"unit": maps.spec(key[1]).unit} if set(measures) & set(PHYSICAL) else {}
         rows[-1]["patients"] = part["patient"].nunique()
+        if set(measures) & set(PHYSICAL):
+            rows[-1]["map"] = f"{key[1]} [{maps.spec(key[1]).unit}]"
     return pd.DataFrame(rows).set_index(["cohort", "map", "model"]) if rows else pd.DataFrame()
 
 
@@ -247,5 +253,5 @@ def _cell(values: pd.Series, digits: int) -> str:
     values = values.dropna()
     if values.empty:
         return "–"
-    spread = f" ± {values.std():.{digits}f}" if len(values) > 1 else ""
+    spread = f"{GAP}±{GAP}{values.std():.{digits}f}" if len(values) > 1 else ""
     return f"{values.mean():.{digits}f}{spread}"

@@ -79,7 +79,7 @@ def map_grid(
     shape = np.shape(next(iter(columns.values()))[labels[0]])
     turned = len(labels) > len(columns)
     names = (columns, labels) if turned else (labels, columns)
-    axes = _image_axes(len(names[0]), len(names[1]), shape)
+    axes = _image_axes(len(names[0]), len(names[1]), shape, below=0.2 if turned else 0.95)
     for j, (map_name, arrays) in enumerate(columns.items()):
         chosen = axes[[j]] if turned else axes[:, [j]]
         for ax, label in zip(chosen.flat, labels, strict=True):
@@ -116,7 +116,7 @@ def montage(
     if np.ndim(volume) != 3 or not len(volume):
         raise ValueError(f"volume has shape {np.shape(volume)}, expected (Z, H, W)")
     n_columns = min(len(volume), 6)
-    axes = _image_axes(-(-len(volume) // n_columns), n_columns, volume.shape[1:])
+    axes = _image_axes(-(-len(volume) // n_columns), n_columns, volume.shape[1:], below=0.3)
     for z, ax in enumerate(axes.flat):
         if z >= len(volume):
             ax.axis("off")
@@ -152,7 +152,7 @@ def film_strip(
             "expected (N, H, W) and N"
         )
     n_columns = min(len(frames), 8)
-    axes = _image_axes(-(-len(frames) // n_columns), n_columns, frames.shape[1:])
+    axes = _image_axes(-(-len(frames) // n_columns), n_columns, frames.shape[1:], below=0.6)
     low, high = np.percentile(frames, [0.5, 99.8])
     for k, ax in enumerate(axes.flat):
         if k >= len(frames):
@@ -214,10 +214,12 @@ def draw_slice(
     return ax.imshow(values, cmap=cmap, vmin=low, vmax=high, origin="lower", interpolation="none")
 
 
-def _image_axes(n_rows: int, n_columns: int, shape: Sequence[int], width: float = WIDTH):
-    """Axes without ticks for images of one shape (H, W), as wide as the book's column."""
+def _image_axes(
+    n_rows: int, n_columns: int, shape: Sequence[int], width: float = WIDTH, below: float = 0.95
+):
+    """Axes without ticks for images (H, W), as wide as the book's column; [inches]."""
     cell = min(width / n_columns, 2.4)
-    size = (cell * n_columns + 0.3, cell * shape[0] / shape[1] * n_rows + 0.95)
+    size = (cell * n_columns + 0.3, cell * shape[0] / shape[1] * n_rows + below)
     _, axes = subplots(n_rows, n_columns, size)
     for ax in axes.flat:
         ax.set(xticks=[], yticks=[])
