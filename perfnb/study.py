@@ -209,20 +209,23 @@ def require(
             {k: v for k, v in dict(s).items() if k not in ignore}
             for s in (made["settings"], settings)
         )
-        refuse_other_settings(path, found, expected, chapter)
+        advice = f"Run chapter {chapter} again with this study's settings"
+        refuse_other_settings(path, found, expected, advice)
     return path
 
 
-def refuse_other_settings(path: Path, found: Mapping, expected: Mapping, chapter: str) -> None:
-    """Raise ValueError that lists each setting in which a folder differs from this run."""
+def refuse_other_settings(path: Path, found: Mapping, expected: Mapping, advice: str) -> None:
+    """Raise ValueError that lists each setting in which a folder differs from this run.
+
+    `advice` is the first of the things to do that the message ends with.
+    """
     found, expected = json.loads(json.dumps(dict(found))), json.loads(json.dumps(dict(expected)))
     names = [k for k in {**found, **expected} if found.get(k) != expected.get(k)]
     if names:
         listed = "; ".join(f"{k}: found {found.get(k)}, expected {expected.get(k)}" for k in names)
         raise ValueError(
-            f"{path} was made with other settings ({listed}). Run chapter {chapter} again with "
-            "this study's settings, delete the folder, or keep your settings in a study file of "
-            "their own in workflow/studies."
+            f"{path} was made with other settings ({listed}). {advice}, delete the folder, or keep "
+            "your settings in a study file of their own in workflow/studies."
         )
 
 

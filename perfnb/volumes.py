@@ -1,19 +1,30 @@
-"""NIfTI films in and maps out, the brain mask, and the grid that networks see."""
+"""NIfTI films in and maps out, and the brain mask."""
 
 import json
-from dataclasses import dataclass, field
+import zlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 from scipy import ndimage
 from skimage.filters import threshold_otsu
-from skimage.transform import resize
 
-from perfnb.study import write_atomic
+from perfnb.files import write_atomic
+from perfnb.grid import Grid  # noqa: F401 (offered here too)
 
 MIN_FRAMES = 10
 TIME_LIMITS = {"repetition_time_s": (0.2, 10.0), "echo_time_s": (0.003, 0.2)}
+UNREADABLE = (
+    nib.filebasedimages.ImageFileError,
+    nib.spatialimages.HeaderDataError,
+    zlib.error,
+    OSError,
+    EOFError,
+    ValueError,
+    OverflowError,
+    MemoryError,
+)
 SIDECAR_KEYS = {"repetition_time_s": "RepetitionTime", "echo_time_s": "EchoTime"}
 
 
@@ -63,7 +74,7 @@ def read_series(
     data = np.asarray(image.dataobj, dtype=np.float32)
     if data.ndim == 5 and data.shape[3] == 1:
         data = data[:, :, :, 0]
-    if data.ndim != 4:
+    if data.ndim != 4 or not data.size:
         raise ValueError(
             f"{path} has shape {image.shape}; expected a 4-D film (X, Y, Z, T) or 5-D (X, Y, Z, 1, "
             "T): give the whole series, not one frame or a map"
@@ -82,7 +93,15 @@ def read_series(
 
 
 def read_volume(path: Path, like: Series) -> np.ndarray:
-    """Read a mask or a map that lies on the grid of a film; shape (X, Y, Z), NaN set to 0."""
+    """Read a mask or a map that lies on the grid of a film; shape (X, Y, Z).
+
+    Values that are not finite become 0.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        The file is missing or unreadable, or lies on another grid than the film.
+    """
     image = _load(Path(path))
     shape = like.data.shape[:3]
     if image.shape[:3] != shape or np.prod(image.shape) != np.prod(shape):
@@ -95,7 +114,8 @@ def read_volume(path: Path, like: Series) -> np.ndarray:
             f"{path} does not lie where its film {like.path} lies (their affines differ by up to "
             f"{np.abs(image.affine - like.affine).max():.3g}): resample it to the film's grid first"
         )
-    return np.nan_to_num(np.asarray(image.dataobj, dtype=np.float32).reshape(shape))
+    values = np.asarray(image.dataobj, dtype=np.float32).reshape(shape)
+    return np.nan_to_num(values, posinf=0, neginf=0)
 
 
 def read_mask(path: Path, like: Series) -> np.ndarray:
@@ -107,7 +127,7 @@ def read_mask(path: Path, like: Series) -> np.ndarray:
 
 
 def write_volume(path: Path, data: np.ndarray, affine: np.ndarray, header=None) -> Path:
-    """Write an array as NIfTI, whole or not at all; `header` lends its units and codes.
+    """Write an array as NIfTI, whole or not at all; `header` lends its units, qform and sform.
 
     Bool and integer arrays stay what they are, everything else becomes float32.
     """
@@ -115,10 +135,12 @@ def write_volume(path: Path, data: np.ndarray, affine: np.ndarray, header=None) 
     kept = data.dtype if data.dtype.kind in "iu" else np.uint8 if data.dtype == bool else np.float32
     image = nib.Nifti1Image(data.astype(kept), affine)
     if header is not None:
-        for name in ("qform", "sform"):
-            code = int(header[f"{name}_code"])
-            getattr(image, f"set_{name}")(affine, code)
-        if not int(header["qform_code"]) and not int(header["sform_code"]):
+        codes = {name: int(header[f"{name}_code"]) for name in ("qform", "sform")}
+        own = np.allclose(header.get_best_affine(), affine, atol=1e-4)
+        for name, code in codes.items():
+            form = getattr(header, f"get_{name}")() if own and code else affine
+            getattr(image, f"set_{name}")(form, code)
+        if not any(codes.values()):
             image.set_sform(affine, 2)
         image.header.set_xyzt_units(*header.get_xyzt_units())
     with write_atomic(path) as temporary:
@@ -157,103 +179,38 @@ def brain_mask(series: np.ndarray) -> np.ndarray:
     return np.stack(filled, axis=2)
 
 
-@dataclass(frozen=True)
-class Grid:
-    """The way from a patient's own grid to the one that networks see, and back.
-
-    Forward: turn to RAS orientation, pad in-plane to a square, resize to `matrix` pixels and
-    `slices` slices (the paper: 128 and 21), slices first. Backward undoes each step.
-    """
-
-    shape: tuple[int, int, int]
-    matrix: int
-    slices: int
-    affine: np.ndarray = field(repr=False)
-
-    @classmethod
-    def of(cls, affine: np.ndarray, shape: tuple[int, ...], matrix: int, slices: int) -> "Grid":
-        """Return the grid of a film from its affine and its shape (X, Y, Z, ...)."""
-        return cls(tuple(shape[:3]), matrix, slices, np.asarray(affine))
-
-    def forward(self, volume: np.ndarray, order: int = 1) -> np.ndarray:
-        """Return (Z, H, W) of a volume (X, Y, Z), or (Z, T, H, W) of a series (X, Y, Z, T)."""
-        if volume.shape[:3] != self.shape:
-            raise ValueError(f"volume of shape {volume.shape[:3]} on a grid of shape {self.shape}")
-        turned = nib.orientations.apply_orientation(volume, self._orientation)
-        padded = np.pad(turned, [*self._padding, *[(0, 0)] * (volume.ndim - 2)])
-        target = (self.matrix, self.matrix, self.slices, *volume.shape[3:])
-        axes = (2, 1, 0) if volume.ndim == 3 else (2, 3, 1, 0)
-        return np.ascontiguousarray(_resize(padded, target, order).transpose(axes))
-
-    def backward(self, slices: np.ndarray, order: int = 1) -> np.ndarray:
-        """Return (X, Y, Z) on the patient's own grid of slices (Z, H, W)."""
-        x, y, z = self._turned_shape
-        side = max(x, y)
-        padded = _resize(slices.transpose(2, 1, 0), (side, side, z), order)
-        (x0, _), (y0, _) = self._padding
-        turned = padded[x0 : x0 + x, y0 : y0 + y]
-        back = nib.orientations.ornt_transform(
-            nib.orientations.axcodes2ornt("RAS"), nib.orientations.io_orientation(self.affine)
-        )
-        return nib.orientations.apply_orientation(turned, back)
-
-    @property
-    def _orientation(self) -> np.ndarray:
-        return nib.orientations.io_orientation(self.affine)
-
-    @property
-    def _turned_shape(self) -> tuple[int, int, int]:
-        turned = [0, 0, 0]
-        for axis, (target, _) in enumerate(self._orientation):
-            turned[int(target)] = self.shape[axis]
-        return tuple(turned)
-
-    @property
-    def _padding(self) -> list[tuple[int, int]]:
-        x, y, _ = self._turned_shape
-        missing = [max(x, y) - n for n in (x, y)]
-        return [(n // 2, n - n // 2) for n in missing]
-
-
-def _resize(array: np.ndarray, shape: tuple[int, ...], order: int) -> np.ndarray:
-    if array.shape == tuple(shape):
-        return array
-    if array.dtype == bool or order == 0:
-        return resize(array, shape, order=0, preserve_range=True).astype(array.dtype)
-    anti_aliasing = any(n > m for n, m in zip(array.shape, shape, strict=True))
-    kept = array.astype(np.float32)
-    return resize(kept, shape, order=order, mode="edge", anti_aliasing=anti_aliasing)
-
-
 def _load(path: Path) -> nib.Nifti1Image:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: expected a NIfTI file (.nii or .nii.gz)")
     try:
         image = nib.load(path)
         np.asarray(image.dataobj[..., -1:])
-    except (nib.filebasedimages.ImageFileError, OSError, EOFError, ValueError) as error:
+    except UNREADABLE as error:
         raise ValueError(
             f"{path} cannot be read as NIfTI ({error}): is it truncated or another format?"
         ) from error
+    if image.get_data_dtype().kind not in "iuf":
+        raise ValueError(
+            f"{path} holds values of type {image.get_data_dtype()}; expected real numbers: convert "
+            "it to magnitude, or to one value a voxel"
+        )
     return image
 
 
 def _times(path: Path, **given: float | None) -> list[float]:
     stem = path.name.removesuffix(".gz").removesuffix(".nii")
     sidecar = path.with_name(f"{stem}.json")
-    try:
-        known = json.loads(sidecar.read_text()) if sidecar.is_file() else {}
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{sidecar} is not valid JSON ({error})") from error
+    known = _sidecar(sidecar) if sidecar.is_file() else {}
     times = []
     for name, value in given.items():
         key, (low, high) = SIDECAR_KEYS[name], TIME_LIMITS[name]
         value = known.get(key) if value is None else value
         source = "given" if given[name] is not None else str(sidecar)
         if not isinstance(value, int | float) or isinstance(value, bool):
+            place = f"for {key} in {sidecar}" if given[name] is None else f"as parameter {name}"
             raise ValueError(
-                f"{path} has no {name}: found {value!r} for {key} in {sidecar}; expected seconds "
-                f"there, or the parameter {name}"
+                f"{path} has no {name}: found {value!r} {place}; expected seconds for {key} in "
+                f"{sidecar.name}, or the parameter {name} in seconds"
             )
         if not low <= value <= high:
             hint = ": this looks like milliseconds, divide by 1000" if value > high else ""
@@ -262,3 +219,19 @@ def _times(path: Path, **given: float | None) -> list[float]:
             )
         times.append(float(value))
     return times
+
+
+def _sidecar(path: Path) -> dict:
+    try:
+        known = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is not valid JSON ({error}): repair it, or delete it and give the times as "
+            "parameters"
+        ) from error
+    if not isinstance(known, dict):
+        raise ValueError(
+            f'{path} holds a {type(known).__name__}; expected {{"RepetitionTime": seconds, '
+            '"EchoTime": seconds}'
+        )
+    return known

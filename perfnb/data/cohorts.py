@@ -58,7 +58,8 @@ def find_cases(folder: Path) -> list[Case]:
         Two films belong to the same patient.
     """
     folder = Path(folder)
-    files = {p for p in folder.rglob("*.nii*") if not p.name.startswith(".")}
+    found = (p for p in folder.rglob("*.nii*") if p.name.endswith((".nii", ".nii.gz")))
+    files = {p for p in found if not p.name.startswith(".")}
     truth = {_stem(p): p for p in files if TRUTH.as_posix() in p.as_posix()}
     others = {_stem(p): p for p in sorted(files) if TRUTH.as_posix() not in p.as_posix()}
     endings = ("_mask", *(f"_{name}" for name in MAPS))
@@ -117,9 +118,11 @@ def split_patients(
     Parameters
     ----------
     patients : sequence of str
+        Names.
     sizes : three numbers
         Whole numbers of patients that add up, or fractions (at least one patient each).
     seed : int
+        Decides who goes where.
 
     Raises
     ------

@@ -10,8 +10,9 @@ import numpy as np
 from perfnb.classical import references, signal
 from perfnb.classical.aif import NoAIF
 from perfnb.data.cohorts import Case
+from perfnb.grid import Grid
 from perfnb.maps import MAPS
-from perfnb.volumes import Grid, Series, brain_mask, read_mask, read_series, read_volume
+from perfnb.volumes import Series, brain_mask, read_mask, read_series, read_volume
 
 log = logging.getLogger(__name__)
 GREY_AND_WHITE = (2, 3)  # labels of the phantom's tissue file
@@ -52,6 +53,7 @@ def prepare_patient(case: Case, settings: Mapping) -> Prepared:
     Parameters
     ----------
     case : Case
+        The patient's files.
     settings : mapping
         The section `04_prepare` of a study.
 

@@ -16,8 +16,9 @@ from torch.utils.data import Dataset
 
 from perfnb.data.cohorts import NO_AIF, SPLITS, Case, split_patients
 from perfnb.data.preparation import Prepared, prepare_patient
+from perfnb.files import explain_unwritable, reserve, write_atomic, write_json
 from perfnb.maps import MAPS
-from perfnb.study import Run, write_atomic, write_json
+from perfnb.study import Run
 from perfnb.volumes import write_volume
 
 log = logging.getLogger(__name__)
@@ -136,6 +137,7 @@ def write_cohort(run: Run, cases: Sequence[Case], scaling: Scaling | None = None
     run : Run
         Of chapter `04_prepare`.
     cases : sequence of Case
+        The patients' files.
     scaling : Scaling, optional
         Another cohort's, to apply its models: all patients are then for testing.
 
@@ -152,7 +154,6 @@ def write_cohort(run: Run, cases: Sequence[Case], scaling: Scaling | None = None
     folder, draft = run.data_dir, run.data_dir / "slices.partial"
     (folder / "manifest.json").unlink(missing_ok=True)
     shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
     rows, ranges = [], {}
     arrays = _open_arrays(draft, len(cases), run)
     for i, case in enumerate(cases):
@@ -191,9 +192,15 @@ def _open_arrays(folder: Path, patients: int, run: Run) -> dict[str, np.ndarray]
     kinds = {"mask": bool, "tissue": bool}
     kinds |= {f"reference_{name}": np.float32 for name in run["maps"]}
     kinds |= {f"truth_{name}": np.float32 for name in run["maps"]}
-    arrays = {n: open_memmap(folder / f"{n}.npy", "w+", k, shape) for n, k in kinds.items()}
-    series_shape = (shape[0], run["frames"], *shape[1:])
-    arrays["series"] = open_memmap(folder / "series.npy", "w+", np.float16, series_shape)
+    shapes = {"series": (shape[0], run["frames"], *shape[1:])}
+    kinds |= {"series": np.float16}
+    arrays = {}
+    with explain_unwritable(folder):
+        folder.mkdir(parents=True)
+        for name, kind in kinds.items():
+            path = folder / f"{name}.npy"
+            arrays[name] = open_memmap(path, "w+", kind, shapes.get(name, shape))
+            reserve(path)
     return arrays
 
 

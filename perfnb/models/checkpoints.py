@@ -7,13 +7,15 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from perfnb.study import file_hash, refuse_other_settings, write_atomic
 
 log = logging.getLogger(__name__)
 PARTS = ("generator", "discriminator")
+MANIFESTS = ("manifest.json", "evaluation/manifest.json")
 ARTIFACTS = ("checkpoint.safetensors", "weights.safetensors", "history.csv", "training.json")
 
 
@@ -21,7 +23,7 @@ def save_weights(generator: nn.Module, path: Path) -> Path:
     """Write a generator's weights and running statistics."""
     tensors = {k: v.detach().cpu().contiguous() for k, v in generator.state_dict().items()}
     with write_atomic(path) as temporary:
-        save_file(tensors, temporary)
+        temporary.write_bytes(to_bytes(tensors))
     return path
 
 
@@ -61,34 +63,56 @@ def save(run_dir: Path, nets, history: list[dict], identity: Mapping) -> None:
     tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
     metadata = {"history": json.dumps(history), "identity": json.dumps(dict(identity))}
     with write_atomic(run_dir / "checkpoint.safetensors") as temporary:
-        save_file(tensors, temporary, metadata=metadata)
+        temporary.write_bytes(to_bytes(tensors, metadata))
 
 
 def resume(run_dir: Path, nets, identity: Mapping, restart: bool = False) -> list[dict]:
     """Fill networks and optimisers from a run folder's checkpoint; return its history.
 
-    An empty history means a fresh start. A checkpoint made with other settings is refused with a
-    ValueError, or removed with everything the run had written if `restart`.
+    An empty history means a fresh start, as where the best weights were deleted. A checkpoint
+    that cannot be read or was made with other settings is refused with a ValueError, or removed
+    with everything the run had written if `restart`.
     """
     path = run_dir / "checkpoint.safetensors"
-    if not path.is_file():
+    if not path.is_file() or not (run_dir / "weights.safetensors").is_file():
         return []
+    try:
+        tensors, metadata = _read_checkpoint(path)
+        found, advice = json.loads(metadata["identity"]), "Give restart=True to start over"
+        refuse_other_settings(run_dir, found, identity, advice)
+    except ValueError as error:
+        if not restart:
+            raise
+        log.warning("starting over: %s", error)
+        distrust(run_dir)
+        for name in ARTIFACTS:
+            (run_dir / name).unlink(missing_ok=True)
+        return []
+    try:
+        _restore(nets, tensors)
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"{path} does not fit these networks ({str(error).splitlines()[0]}): delete it to "
+            "start over"
+        ) from error
+    return json.loads(metadata["history"])
+
+
+def distrust(run_dir: Path) -> None:
+    """Remove the manifests of a run and of its evaluation: their weights are about to change."""
+    for name in MANIFESTS:
+        (run_dir / name).unlink(missing_ok=True)
+
+
+def _read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     tensors = _read(path)
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
     if {"identity", "history"} - set(metadata):
-        raise ValueError(f"{path} is not a checkpoint of perfnb: delete it to start over")
-    try:
-        refuse_other_settings(run_dir, json.loads(metadata["identity"]), identity, "05_train")
-    except ValueError:
-        if not restart:
-            raise
-        log.warning("%s held a run with other settings: starting over", run_dir)
-        for name in ARTIFACTS:
-            (run_dir / name).unlink(missing_ok=True)
-        return []
-    _restore(nets, tensors)
-    return json.loads(metadata["history"])
+        raise ValueError(
+            f"{path} is not a checkpoint of perfnb: delete it, or give restart=True to start over"
+        )
+    return tensors, metadata
 
 
 def _restore(nets, tensors: Mapping[str, Tensor]) -> None:

@@ -11,11 +11,12 @@ from torch import nn
 
 from perfnb.data.cohorts import find_cases
 from perfnb.data.slices import Slices
+from perfnb.grid import Grid
 from perfnb.metrics.tables import COLUMNS, evaluate_patient
 from perfnb.models.checkpoints import load_weights
 from perfnb.models.networks import make_generator
 from perfnb.study import COHORTS, Run, require, write_atomic
-from perfnb.volumes import Grid, write_volume
+from perfnb.volumes import write_volume
 
 
 def require_model(run: Run, trained_on: str) -> Path:
@@ -70,6 +71,7 @@ def score(
     run : Run
         Of chapter `07_evaluate`.
     test : Slices
+        The patients to score.
     predictions : mapping of patient to float array, shape (Z, H, W)
         Scaled to [-1, 1].
     constant : float

@@ -25,6 +25,7 @@ def predict(generator: nn.Module, series: np.ndarray, mask: np.ndarray) -> np.nd
     series : float array, shape (Z, T, H, W)
         Scaled to [-1, 1], one value outside the mask.
     mask : bool array, shape (Z, H, W)
+        Brain.
 
     Returns
     -------

@@ -6,22 +6,23 @@ Fine-tuning is `fit` with `init_from`. A run that was killed goes on from its la
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from perfnb.data.slices import Slices
+from perfnb.files import explain_unwritable, write_atomic, write_json
 from perfnb.models import checkpoints, inference
 from perfnb.models.networks import PatchDiscriminator, initialise, make_generator
-from perfnb.study import write_atomic, write_json
 
 log = logging.getLogger(__name__)
 BETAS = (0.5, 0.999)
@@ -116,7 +117,11 @@ def train_epoch(nets: Networks, slices: Slices, settings: Mapping, epoch: int) -
     device = next(nets.generator.parameters()).device
     order = torch.Generator().manual_seed(settings["seed"] * 10_007 + epoch)
     loader = DataLoader(
-        slices, settings["batch_size"], shuffle=True, generator=order, drop_last=len(slices) > 1
+        slices,
+        settings["batch_size"],
+        shuffle=True,
+        generator=order,
+        drop_last=len(slices) > settings["batch_size"],
     )
     nets.generator.train(), nets.discriminator.train()
     sums = {"generator_l1": 0.0, "generator_adversarial": 0.0, "discriminator": 0.0}
@@ -126,7 +131,7 @@ def train_epoch(nets: Networks, slices: Slices, settings: Mapping, epoch: int) -
         generated = nets.generator(series, mask)
         taught = discriminator_step(nets, series, reference, generated)
         l1, adversarial = generator_step(nets, series, reference, generated, settings)
-        _refuse_nan(epoch, steps, batch, l1, adversarial, taught)
+        _refuse_nan_step(epoch, steps, batch, l1, adversarial, taught)
         for name, value in zip(sums, (l1, adversarial, taught), strict=True):
             sums[name] += value
         steps += 1
@@ -150,12 +155,16 @@ def fit(
     run_dir : Path
         Gets `weights.safetensors`, `history.csv`, `training.json` and, while running,
         `checkpoint.safetensors`.
+    model_name : str
+        `pix2pix` or `temp-pix2pix`.
     training, validation : Slices
         Prepared slices of one map.
     settings : mapping
         Widths, losses, optimiser, plateau rule: one chapter's section of a study file.
     init_from : Path, optional
         Weights that the generator starts from (fine-tuning).
+    device : str
+        Of torch, such as `cpu` or `cuda`.
     restart : bool
         Start over where the folder holds a run with other settings, instead of refusing.
 
@@ -173,13 +182,14 @@ def fit(
     """
     identity = {"model_name": model_name, "map_name": training.map_name, **settings}
     identity |= {"data": training.fingerprint, "init_from": checkpoints.weights_hash(init_from)}
-    run_dir.mkdir(parents=True, exist_ok=True)
-    with FileLock(run_dir / ".lock", timeout=LOCK_SECONDS):
+    with _alone_in(run_dir):
         nets = make_networks(model_name, training.frames, settings, device)
         if init_from is not None:
             checkpoints.load_weights(nets.generator, init_from)
         history = checkpoints.resume(run_dir, nets, identity, restart)
         plateau = Plateau(settings["patience"], settings["min_gain"])
+        if len(history) < settings["epochs"] and not _ended(history, plateau):
+            checkpoints.distrust(run_dir)
         bar = tqdm(total=settings["epochs"], initial=len(history), unit="epoch", leave=False)
         while len(history) < settings["epochs"] and not _ended(history, plateau):
             started = time.perf_counter()
@@ -187,8 +197,9 @@ def fit(
             row |= train_epoch(nets, training, settings, len(history))
             row |= inference.validate(nets.generator, validation)
             row["seconds"] = round(time.perf_counter() - started, 3)
+            _refuse_nan(row)
             history.append(row)
-            if row["validation_mae"] <= min(r["validation_mae"] for r in history):
+            if min(history, key=lambda r: r["validation_mae"]) is row:
                 checkpoints.save_weights(nets.generator, run_dir / "weights.safetensors")
             checkpoints.save(run_dir, nets, history, identity)
             bar.update(1)
@@ -214,7 +225,34 @@ def _finish(run_dir: Path, history: list[dict], plateau: Plateau) -> pd.DataFram
     return table
 
 
-def _refuse_nan(epoch: int, step: int, batch: Mapping, *losses: float) -> None:
+@contextmanager
+def _alone_in(run_dir: Path) -> Iterator[None]:
+    """Hold a run folder's lock: two trainings must not write into one folder."""
+    with explain_unwritable(run_dir):
+        run_dir.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(run_dir / ".lock", timeout=LOCK_SECONDS)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise TimeoutError(
+                f"another run has been training in {run_dir} for {LOCK_SECONDS} s: wait until it "
+                "ends, or end it"
+            ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _refuse_nan(row: Mapping) -> None:
+    if not math.isfinite(row["validation_mae"]):
+        raise FloatingPointError(
+            f"the validation error became {row['validation_mae']} in epoch {row['epoch']}: lower "
+            "learning_rate, or look at the validation films; the last whole epoch is kept"
+        )
+
+
+def _refuse_nan_step(epoch: int, step: int, batch: Mapping, *losses: float) -> None:
     if not all(map(math.isfinite, losses)):
         patients = sorted(set(batch["patient"]))
         raise FloatingPointError(
