@@ -108,7 +108,7 @@ def test_mean_sd_writes_mean_spread_and_patients():
     assert text.loc[("acute", "Tmax", "pix2pix"), "MAE"].split() == ["2.000", "±", "1.414"]
     assert text.loc[("acute", "Tmax", "constant"), "MAE"] == "2.000"
     assert text["SSIM"].tolist() == ["–", "–"]
-    assert text["patients"].tolist() == [2, 1]
+    assert text["n"].tolist() == [2, 1]
 
 
 def test_mean_sd_tells_the_unit_of_physical_errors():

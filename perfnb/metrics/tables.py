@@ -182,7 +182,7 @@ def mean_sd(table: pd.DataFrame, measures: Sequence[str] = PAPER) -> pd.DataFram
     -------
     DataFrame of str
         Rows cohort, map, model in the order of `maps.MAPS` and `MODELS`; a column per measure, and
-        the number of patients. Where a measure has the unit of the map, the map's name tells it,
+        n patients. Where a measure has the unit of the map, the map's name tells it,
         and the column drops "_physical".
     """
     rows = []
@@ -195,17 +195,17 @@ def mean_sd(table: pd.DataFrame, measures: Sequence[str] = PAPER) -> pd.DataFram
             for name in measures
         }
         rows.append({**dict(zip(("cohort", "map", "model"), key, strict=True)), **cells})
-        rows[-1]["patients"] = part["patient"].nunique()
+        rows[-1]["n"] = part["patient"].nunique()
         if set(measures) & set(PHYSICAL):
             rows[-1]["map"] = f"{key[1]} [{maps.spec(key[1]).unit}]"
     return pd.DataFrame(rows).set_index(["cohort", "map", "model"]) if rows else pd.DataFrame()
 
 
 def ordered(table: pd.DataFrame) -> pd.DataFrame:
-    """Rows in the order of the book: cohort, then maps as in `maps.MAPS`, models as in `MODELS`."""
-    ranks = {"map": list(maps.MAPS), "model": list(MODELS)}
+    """Rows in the order of the book: maps as in `maps.MAPS`, then `MODELS`, then `MEASURES`."""
+    ranks = {"map": list(maps.MAPS), "model": list(MODELS), "measure": list(MEASURES)}
     return table.sort_values(
-        ["cohort", "map", "model", "patient"],
+        ["cohort", "map", "model", "measure", "patient"],
         key=lambda c: c.map(ranks[c.name].index) if c.name in ranks else c,
         kind="stable",
     )
