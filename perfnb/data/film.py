@@ -20,7 +20,7 @@ from perfnb.data.pathology import Lesion
 from perfnb.data.physiology import Perfusion
 
 FLOW_UNIT = DENSITY / KAPPA_H / 6000.0  # ml/100 g/min to 1/s of voxel volume
-VENOUS_DELAY_S, VENOUS_TRANSIT_S = 1.5, 4.5
+VENOUS_DELAY_S, VENOUS_TRANSIT_S = 2.5, 5.0
 MIN_TISSUE = 0.05
 
 
