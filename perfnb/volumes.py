@@ -168,7 +168,7 @@ def brain_mask(series: np.ndarray) -> np.ndarray:
     mean = ndimage.gaussian_filter(series[..., :10].mean(axis=3), (1, 1, 0))
     if not np.ptp(mean) > 0:
         raise ValueError("the film is constant: no brain can be told from background")
-    bright = mean > 0.8 * threshold_otsu(mean)
+    bright = mean > 0.8 * threshold_otsu(mean.ravel())
     disk = ndimage.generate_binary_structure(2, 1)[..., None]
     labels, count = ndimage.label(ndimage.binary_opening(bright, disk, iterations=1))
     if count == 0:

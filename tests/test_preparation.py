@@ -1,0 +1,188 @@
+"""A film becomes slices of one size, orientation and level, and its maps come along."""
+
+import logging
+
+import nibabel as nib
+import numpy as np
+import pytest
+from small_films import AFFINE, preparation, write_film, write_volume
+from synthetic_curves import small_series
+
+from perfnb.data.cohorts import find_cases
+from perfnb.data.preparation import fit_frames, prepare_patient
+from perfnb.maps import MAPS
+
+
+def prepared(folder, **changes):
+    return prepare_patient(find_cases(folder)[0], preparation(folder, **changes).settings)
+
+
+def bolus(frames: int, arrival: int = 12, width: int = 10):
+    """Return a film (2, 2, 1, frames) that is dark from `arrival` on for `width` frames."""
+    curve = np.full(frames, 100.0)
+    curve[arrival : arrival + width] = 60
+    return np.tile(curve, (2, 2, 1, 1)).astype(np.float32), np.ones((2, 2, 1), bool)
+
+
+def test_shorter_films_repeat_their_last_frame():
+    series, mask = bolus(57)
+    series[..., -1] = 7
+    fitted, cut = fit_frames(series, mask, 80, "f")
+    assert fitted.shape == (2, 2, 1, 80) and cut == 0
+    np.testing.assert_array_equal(fitted[..., :57], series)
+    assert (fitted[..., 57:] == 7).all()
+
+
+def test_longer_films_lose_their_end_with_a_warning(caplog):
+    series, mask = bolus(91)
+    with caplog.at_level(logging.WARNING):
+        fitted, cut = fit_frames(series, mask, 80, "f.nii")
+    np.testing.assert_array_equal(fitted, series[..., :80])
+    assert cut == 11
+    assert "f.nii has 91 time points: the last 11 are cut" in caplog.text
+    assert fit_frames(*bolus(80), 80, "f")[1] == 0
+
+
+@pytest.mark.parametrize(("arrival", "width"), [(75, 10), (85, 3), (70, 21)])
+def test_film_whose_bolus_has_not_passed_is_not_cut(arrival, width):
+    with pytest.raises(
+        ValueError, match="f.nii has 91 .* not passed within the first 80: cut lead"
+    ):
+        fit_frames(*bolus(91, arrival, width), 80, "f.nii")
+
+
+@pytest.mark.parametrize("gain", [1.0, 0.01, 3000.0])
+def test_series_has_the_level_of_one_whatever_the_gain(tmp_path, gain):
+    path = write_film(tmp_path, "p")
+    film = nib.load(path)
+    nib.save(nib.Nifti1Image(film.get_fdata(dtype=np.float32) * np.float32(gain), AFFINE), path)
+    patient = prepared(tmp_path)
+    assert patient.series.shape == (3, 64, 64, 64)
+    baseline = slice(patient.facts["baseline_first"], patient.facts["baseline_last"])
+    level = np.median(patient.series[:, baseline].transpose(0, 2, 3, 1)[patient.mask].mean(axis=1))
+    assert level == pytest.approx(1, abs=0.05)
+    assert (patient.series.transpose(0, 2, 3, 1)[~patient.mask] == 0).all()
+    assert patient.facts["baseline_level"] == pytest.approx(800 * gain, rel=0.1)
+
+
+def test_given_maps_are_taken_and_missing_ones_are_made(tmp_path):
+    write_film(tmp_path, "p", maps=("Tmax", "CBF"))
+    patient = prepared(tmp_path)
+    assert set(patient.references) == set(MAPS)
+    assert set(patient.computed) == {"CBV", "MTT", "TTP"}
+    assert (patient.facts["references"], patient.facts["aif"]) == ("classical", "automatic")
+    given = nib.load(tmp_path / "p_Tmax.nii.gz").get_fdata()
+    middle = patient.references["Tmax"][patient.mask]
+    assert np.median(middle) == pytest.approx(np.median(given[given > 0]), rel=0.1)
+    for name, values in patient.references.items():
+        assert values.shape == (3, 64, 64) and (values[~patient.mask] == 0).all(), name
+        assert np.isfinite(values).all(), name
+    assert all(volume.shape == (24, 24, 3) for volume in patient.computed.values())
+
+
+def test_all_maps_given_leave_nothing_to_make(tmp_path):
+    write_film(tmp_path, "p")
+    patient = prepared(tmp_path)
+    assert patient.computed == {} and patient.truth == {}
+    assert (patient.facts["references"], patient.facts["aif"]) == ("given", "")
+    assert (patient.tissue == patient.mask).all()
+    assert patient.facts["size"] == "24x24x3"
+    assert patient.facts["frames"] == 60
+
+
+def test_film_without_an_artery_comes_back_without_references(tmp_path, caplog):
+    path = write_film(tmp_path, "p", maps=())
+    series, truth = small_series()
+    inside = truth["mask"]
+    mean = np.median(series[inside], axis=0)
+    flat = np.where(
+        inside[..., None], mean + np.random.default_rng(0).normal(0, 8, series.shape), 5
+    )
+    nib.save(nib.Nifti1Image(flat.astype(np.float32), AFFINE), path)
+    with caplog.at_level(logging.WARNING):
+        patient = prepared(tmp_path)
+    assert patient.references == {} and patient.computed == {}
+    assert patient.facts["aif"] == "none" and patient.facts["aif_reasons"]
+    assert "p has no AIF: " in caplog.text
+    assert patient.series.any()
+
+
+def test_brain_is_found_where_no_mask_lies_beside_the_film(tmp_path):
+    write_film(tmp_path, "p", mask=False)
+    found = prepared(tmp_path).mask
+    write_film(tmp_path, "p", mask=True)
+    given = prepared(tmp_path).mask
+    assert 2 * (found & given).sum() / (found.sum() + given.sum()) > 0.9
+
+
+def test_the_same_brain_in_other_voxel_orders_gives_the_same_slices(tmp_path):
+    """Films stored flipped, transposed or both differ only in how the file lists its voxels."""
+    results = []
+    for name, code in (("a", "RAS"), ("b", "LPS"), ("c", "PSL")):
+        folder = tmp_path / name
+        for path in (write_film(folder, "p", maps=("TTP",)), *sorted(folder.glob("p_*.nii.gz"))):
+            image = nib.load(path)
+            turn = nib.orientations.ornt_transform(
+                nib.io_orientation(image.affine), nib.orientations.axcodes2ornt(code)
+            )
+            nib.save(image.as_reoriented(turn), path)
+        results.append(prepared(folder))
+    for other in results[1:]:
+        np.testing.assert_array_equal(other.mask, results[0].mask)
+        np.testing.assert_allclose(other.series, results[0].series, atol=1e-5)
+        for name, values in results[0].references.items():
+            np.testing.assert_allclose(other.references[name], values, rtol=1e-3, atol=1e-3)
+    assert results[1].computed["Tmax"].shape == (24, 24, 3)
+    assert results[2].computed["Tmax"].shape == (24, 3, 24)
+
+
+def test_computed_maps_lie_on_the_films_own_voxels(tmp_path):
+    """The delayed quarter of the brain has a high Tmax in whatever order voxels are stored."""
+    delayed = small_series()[1]["delayed"]
+    write_film(tmp_path, "p", maps=())
+    for path in sorted(tmp_path.glob("*.nii.gz")):
+        image = nib.load(path)
+        nib.save(image.as_reoriented(np.array([[1, -1], [2, 1], [0, -1]])), path)
+    turned = nib.orientations.apply_orientation(delayed, np.array([[1, -1], [2, 1], [0, -1]]))
+    tmax = prepared(tmp_path).computed["Tmax"]
+    assert tmax[turned].mean() > 2 * tmax[~turned & (tmax > 0)].mean()
+
+
+def test_times_may_be_given_where_there_is_no_sidecar(tmp_path):
+    write_film(tmp_path, "p")
+    (tmp_path / "p.json").unlink()
+    facts = prepared(tmp_path, repetition_time_s=2.0, echo_time_s=0.04).facts
+    assert (facts["repetition_time_s"], facts["echo_time_s"]) == (2.0, 0.04)
+
+
+def test_odd_voxels_in_the_brain_do_no_harm(tmp_path):
+    """NaN, zero, negative and constant voxels: the maps stay finite, the rest as it was."""
+    path = write_film(tmp_path, "p", maps=())
+    plain = prepared(tmp_path)
+    film = nib.load(path).get_fdata(dtype=np.float32)
+    for x, value in zip((10, 12, 14), (np.nan, 0, -50), strict=True):
+        film[x, 16, 1] = value
+    film[16, 16, 1] = film[16, 16, 1, 5]
+    nib.save(nib.Nifti1Image(film, AFFINE), path)
+    odd = prepared(tmp_path)
+    assert odd.facts["voxels_not_finite"] == 1
+    assert np.isfinite(odd.series).all()
+    for name, values in odd.references.items():
+        assert np.isfinite(values).all(), name
+        close = np.isclose(values, plain.references[name], rtol=0.05, atol=0.2)
+        assert close[odd.mask].mean() > 0.9, name
+
+
+def test_truth_and_tissue_are_read_where_they_lie(tmp_path):
+    write_film(tmp_path, "p", maps=())
+    folder = tmp_path / "derivatives" / "truth" / "p"
+    folder.mkdir(parents=True)
+    inside = small_series()[1]["mask"]
+    labels = inside * np.array([1, 2, 3], np.uint8)
+    write_volume(folder / "p_tissue.nii.gz", labels.astype(np.uint8))
+    write_volume(folder / "p_Tmax.nii.gz", np.where(inside, 3.0, 0).astype(np.float32))
+    patient = prepared(tmp_path)
+    assert not patient.tissue[0].any()
+    assert (patient.tissue[1:] == patient.mask[1:]).all()
+    assert set(patient.truth) == {"Tmax"}
+    assert np.median(patient.truth["Tmax"][patient.mask]) == pytest.approx(3)
