@@ -34,7 +34,7 @@ MOTIONS = {"none": (0.0, 0.0), "mild": (0.5, 0.6), "considerable": (2.0, 2.5)}
 """Size of a patient's motion: shift [mm] and turn [degrees]."""
 
 # Water content, T1 [s] and T2* [s] at 3 T, textbook values (Wansapura et al., JMRI 9:531, 1999;
-# Lu et al., JMRI 22:13, 2005, for blood).
+# Lu et al., MRM 52:679, 2004, for blood).
 RELAXATION = {
     "GM": (0.82, 1.30, 0.055),
     "WM": (0.71, 0.85, 0.048),
