@@ -2,9 +2,9 @@
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from perfnb.data.slices import Slices
+from perfnb.data.slices import BACKGROUND, Slices
 from perfnb.metrics import images
 
 BATCH = 12
@@ -39,8 +39,29 @@ def predict(generator: nn.Module, series: np.ndarray, mask: np.ndarray) -> np.nd
         part = slice(first, first + BATCH)
         batch = torch.as_tensor(series[part], dtype=torch.float32, device=device)
         inside = torch.as_tensor(mask[part], device=device)
-        drawn.append(generator(batch, inside)[:, 0].cpu().numpy())
-    return np.where(mask, np.concatenate(drawn), np.float32(-1))
+        drawn.append(draw(generator, batch, inside)[:, 0].cpu().numpy())
+    return np.concatenate(drawn)
+
+
+def draw(generator: nn.Module, series: Tensor, mask: Tensor) -> Tensor:
+    """Let a generator draw slices and set what lies outside the brain to the background's -1.
+
+    Training and test use the same function: neither loss nor score is spent on background.
+
+    Parameters
+    ----------
+    generator : nn.Module
+        Called as `generator(series, mask)`.
+    series : float tensor, shape (N, T, H, W)
+        Prepared slices.
+    mask : bool tensor, shape (N, H, W)
+        Brain.
+
+    Returns
+    -------
+    float tensor, shape (N, 1, H, W)
+    """
+    return torch.where(mask[:, None], generator(series, mask), float(BACKGROUND))
 
 
 def validate(generator: nn.Module, slices: Slices) -> dict[str, float]:
