@@ -17,10 +17,11 @@ from perfnb.classical.signal import check_repetition_time, check_signal
 
 N_VOXELS = 6  # voxels averaged for the AIF: the fewer, the purer
 MIN_VOXELS = 3
-MIN_HEIGHT = 2.2  # peak over that of tissue; grey matter alone reaches 2
-MIN_LEAD_S = 1.0  # peak before that of tissue
+MIN_HEIGHT = 2.0  # peak over that of tissue; grey matter alone stays below
+MIN_LEAD_S = 1.2  # peak before that of tissue
 MAX_ROUGHNESS = 2.2  # path of the curve over that of one smooth bolus
-LATENESS_S = 2.0  # a peak this much later than the earliest arteries costs a factor e
+LEAD_SCALE_S = 2.0  # a peak this much earlier is worth a factor e
+MAX_LEAD_S = 8.0  # no artery leads the tissue by more
 
 
 @dataclass(frozen=True)
@@ -167,9 +168,8 @@ def _choose(curves: np.ndarray, features: dict[str, np.ndarray], mask: np.ndarra
     )
     if candidate.sum() < MIN_VOXELS:
         return np.zeros(len(curves), bool)
-    earliest = np.percentile(features["peak_s"][candidate], 5)
-    late = np.maximum(features["peak_s"] - earliest, 0) / LATENESS_S
-    score = features["height"] * np.exp(-late) / features["width_s"].clip(1e-3) ** 2
+    lead_s = np.clip(typical["peak_s"] - features["peak_s"], 0, MAX_LEAD_S)
+    score = features["height"] * np.exp(lead_s / LEAD_SCALE_S) / features["width_s"].clip(1e-3) ** 2
     score = np.where(candidate, score, 0)
     volume = np.zeros(mask.shape)
     volume[mask] = score
@@ -219,8 +219,8 @@ def _reasons(measures: dict[str, float]) -> tuple[str, ...]:
     times = m["height"] / m["tissue_height"]
     checks = {
         f"only {m['n_voxels']} voxels (expected {MIN_VOXELS})": m["n_voxels"] < MIN_VOXELS,
-        f"peak {times:.1f} times that of tissue (expected {MIN_HEIGHT})": times < MIN_HEIGHT,
-        f"peak {m['lead_s']:.1f} s before that of tissue (expected {MIN_LEAD_S:.0f})": (
+        f"peak {times:.2f} times that of tissue (expected {MIN_HEIGHT})": times < MIN_HEIGHT,
+        f"peak {m['lead_s']:.1f} s before that of tissue (expected {MIN_LEAD_S})": (
             m["lead_s"] < MIN_LEAD_S
         ),
         f"width {m['width_s']:.0f} s, tissue {m['tissue_width_s']:.0f} s (expected less)": (

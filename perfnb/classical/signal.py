@@ -89,7 +89,7 @@ def find_baseline(signal: np.ndarray, mask: np.ndarray) -> Baseline:
 
     The brain's mean curve says where the bolus is.
     Arteries fill earlier than the brain on average, so the window then ends
-    where the brain's earliest voxels (99.5th percentile) leave their own baseline.
+    where the brain's earliest voxels leave their own baseline.
     One more frame is kept clear of the bolus where the baseline is long enough.
 
     Parameters
@@ -149,17 +149,19 @@ def _mean_drop(curve: np.ndarray) -> tuple[np.ndarray, float, int]:
 
 
 def _earliest_arrival(voxels: np.ndarray, arrival: int, peak: int, lead: int = 6) -> int:
-    """Frame in which the earliest voxels leave baseline, at most `lead` frames before `arrival`."""
-    if arrival < MIN_BASELINE_FRAMES:
+    """Frame in which the earliest voxels leave baseline, at most `lead` frames before `arrival`.
+
+    The earliest are those few that have darkened most when the brain as a whole begins to.
+    """
+    start = max(arrival - lead, MIN_BASELINE_FRAMES)
+    if start >= arrival:
         return arrival
-    settled = slice(min(2, arrival - 2), arrival)
-    level = np.maximum(voxels[:, settled].mean(axis=-1, keepdims=True), 1e-6)
-    early = np.percentile(1 - voxels[:, : peak + 1] / level, 99.5, axis=0)
-    start = max(arrival - lead, settled.start + 2)
-    quiet = early[settled.start : start]
-    threshold = np.median(quiet) + 0.05 * (early[peak] - np.median(quiet))
-    later = np.flatnonzero(early[start : arrival + 1] > threshold)
-    return min(start + int(later[0]), arrival) if len(later) else arrival
+    level = np.maximum(voxels[:, min(2, start - 1) : start].mean(axis=-1, keepdims=True), 1e-6)
+    drop = 1 - voxels[:, : peak + 1] / level
+    count = max(10, len(voxels) // 1000)
+    early = drop[np.argsort(drop[:, arrival - 1 : arrival + 1].mean(axis=-1))[-count:]].mean(axis=0)
+    later = np.flatnonzero(early[start : arrival + 1] > 0.1 * early.max())
+    return start + int(later[0]) if len(later) else arrival
 
 
 def _first_steady_frame(drop: np.ndarray, arrival: int) -> int:
