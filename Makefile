@@ -48,15 +48,16 @@ clean:
 $(INSTALLED): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else \
 	    "perfnb needs Python 3.11 or newer; found " + sys.version.split()[0] + ": make PYTHON=python3.11")'
-	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".[test]" -c requirements.lock
+	@echo "Installing into .venv: a few minutes."
+	@$(PYTHON) -m venv .venv
+	@.venv/bin/python -m pip install -qq --disable-pip-version-check -e ".[test]" -c requirements.lock
 	@touch $@
 
 # Newest versions that fit together, tried in an environment of their own.
 lock:
 	rm -rf .venv-lock
 	$(PYTHON) -m venv .venv-lock
-	.venv-lock/bin/python -m pip install --quiet -e ".[test]"
+	.venv-lock/bin/python -m pip install -qq -e ".[test]"
 	echo '# Versions that fit together, as constraints: pip install -e ".[test]" -c requirements.lock' > requirements.lock
 	.venv-lock/bin/python -m pip freeze --exclude-editable | sed 's/+.*//' >> requirements.lock
 	rm -rf .venv-lock

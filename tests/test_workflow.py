@@ -154,6 +154,18 @@ def test_unknown_study_is_refused_with_the_known_ones(run_study, tmp_path):
     assert "study='huge' is unknown; known studies: full, paper, small, tiny" in done.stdout
 
 
+@pytest.mark.parametrize("study", ["small", "full", "paper"])
+def test_every_study_has_a_plan_with_each_model_of_its_matrix(run_study, tmp_path, study):
+    plan = run_study(tmp_path, "chapters", "-n", study=study).stdout
+    matrix = yaml.safe_load((ROOT / "workflow/studies" / f"{study}.yml").read_text())["matrix"]
+    models = len(matrix["cohorts"]) * len(matrix["maps"]) * len(matrix["models"])
+    jobs = {words[0]: int(words[-1]) for line in plan.splitlines() if (words := line.split())
+            and words[-1].isdigit() and len(words) == 2}  # fmt: skip
+    assert jobs["evaluate"] == models
+    trained = ("train", "train_temporal", "finetune", "finetune_temporal")
+    assert sum(jobs.get(rule, 0) for rule in trained) == models
+
+
 def write_package(root: Path, **files: str) -> Path:
     for name, text in files.items():
         path = root / "perfnb" / (name.replace("__", "/") + ".py")

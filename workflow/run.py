@@ -22,11 +22,11 @@ TRIGGERS = ("mtime", "params", "input")  # not the text of the Snakefile, not th
 def command(study: str, cores: int, home: Path, gpus: int = 0) -> list[str]:
     """Return Snakemake's command line for a study whose files go to `home`."""
     line = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE)]
-    line += ["--directory", str(home), "--cores", str(cores), "--scheduler", "greedy"]
-    line += ["--rerun-incomplete", "--rerun-triggers", *TRIGGERS]
-    line += ["--quiet", "host", "rules", "--show-failed-logs"]
+    line += ["--config", f"study={study}", f"gpu={min(gpus, 1)}"]
     line += ["--resources", f"gpu={gpus}"] if gpus else []
-    return [*line, "--config", f"study={study}", f"gpu={min(gpus, 1)}"]
+    line += ["--rerun-incomplete", "--rerun-triggers", *TRIGGERS]
+    line += ["--quiet", "host", "rules", "--show-failed-logs", "--scheduler", "greedy"]
+    return [*line, "--directory", str(home), "--cores", str(cores)]  # targets may follow
 
 
 def wait_for_turn(home: Path) -> None:
@@ -67,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
     gpus = count_gpus() if options.gpus is None else options.gpus
     line = command(options.study, options.cores, home, gpus)
     shutil.rmtree(home / ".snakemake" / "locks", ignore_errors=True)  # of a run that was killed
-    os.execv(line[0], [*line, *(["--"] if more and not more[0].startswith("-") else []), *more])
+    os.execv(line[0], [*line, *more])
 
 
 if __name__ == "__main__":
