@@ -4,7 +4,8 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -151,33 +152,24 @@ def write_cohort(run: Run, cases: Sequence[Case], scaling: Scaling | None = None
         split = split_patients(patients, run["split"], run["seed"])
     else:
         split = dict.fromkeys(SPLITS[:2], []) | {"test": patients}
-    folder, draft = run.data_dir, run.data_dir / "slices.partial"
-    (folder / "manifest.json").unlink(missing_ok=True)
-    shutil.rmtree(draft, ignore_errors=True)
-    rows, ranges = [], {}
-    arrays = _open_arrays(draft, len(cases), run)
-    for i, case in enumerate(cases):
-        prepared = prepare_patient(case, run.settings)
-        _store(arrays, i, prepared)
-        _write_computed(folder / "references", case, prepared)
-        rows.append({"split": _split_of(case.patient, split, prepared)} | prepared.facts)
-        if rows[-1]["split"] == "train":
-            _widen(ranges, prepared)
-    scaling = scaling or Scaling({name: tuple(limits) for name, limits in ranges.items()})
-    table = pd.DataFrame(rows)
-    members = {s: table.patient[table.split == s].to_list() for s in (*SPLITS, NO_AIF)}
-    _check_splits(members, split)
-    _check_scaling(scaling)
-    _write_index(draft, cases, run["slices"])
-    fingerprint = _fingerprint(arrays, scaling, members)
-    del arrays
-    write_json(draft / "fingerprint.json", fingerprint)
-    shutil.rmtree(folder / "slices", ignore_errors=True)
-    draft.rename(folder / "slices")
-    write_json(folder / "split.json", members)
-    write_json(folder / "scaling.json", {k: list(v) for k, v in scaling.ranges.items()})
-    with write_atomic(folder / "patients.csv") as temporary:
-        table.to_csv(temporary, index=False)
+    folder = run.data_dir
+    with _draft(folder) as draft:
+        arrays = _open_arrays(draft, len(cases), run)
+        table, ranges = _fill(arrays, cases, run, split)
+        scaling = scaling or Scaling({name: tuple(limits) for name, limits in ranges.items()})
+        members = {s: table.patient[table.split == s].to_list() for s in (*SPLITS, NO_AIF)}
+        _check_splits(members, split)
+        _check_scaling(scaling)
+        _write_index(draft, cases, run["slices"])
+        fingerprint = _fingerprint(arrays, scaling, members)
+        del arrays
+        write_json(draft / "fingerprint.json", fingerprint)
+        shutil.rmtree(folder / "slices", ignore_errors=True)
+        draft.rename(folder / "slices")
+        write_json(folder / "split.json", members)
+        write_json(folder / "scaling.json", {k: list(v) for k, v in scaling.ranges.items()})
+        with write_atomic(folder / "patients.csv") as temporary:
+            table.to_csv(temporary, index=False)
     return table
 
 
@@ -185,6 +177,36 @@ def read_scaling(folder: Path) -> Scaling:
     """Read a prepared cohort's scaling."""
     ranges = json.loads((Path(folder) / "scaling.json").read_text())
     return Scaling({name: tuple(limits) for name, limits in ranges.items()})
+
+
+@contextmanager
+def _draft(folder: Path) -> Iterator[Path]:
+    """Yield a new folder for slices, removed on failure; what was prepared before is distrusted."""
+    draft = folder / "slices.partial"
+    try:
+        with explain_unwritable(folder):
+            (folder / "manifest.json").unlink(missing_ok=True)
+            for old in (draft, folder / "references"):
+                shutil.rmtree(old, ignore_errors=True)
+            draft.mkdir(parents=True)
+            yield draft
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _fill(
+    arrays: Mapping[str, np.ndarray], cases: Sequence[Case], run: Run, split: Mapping
+) -> tuple[pd.DataFrame, dict[str, list[float]]]:
+    """Prepare every patient into `arrays`; return a row a patient and the training ranges."""
+    rows, ranges = [], {}
+    for i, case in enumerate(cases):
+        prepared = prepare_patient(case, run.settings)
+        _store(arrays, i, prepared)
+        _write_computed(run.data_dir / "references", case, prepared)
+        rows.append({"split": _split_of(case.patient, split, prepared)} | prepared.facts)
+        if rows[-1]["split"] == "train":
+            _widen(ranges, prepared)
+    return pd.DataFrame(rows), ranges
 
 
 def _open_arrays(folder: Path, patients: int, run: Run) -> dict[str, np.ndarray]:
@@ -195,12 +217,10 @@ def _open_arrays(folder: Path, patients: int, run: Run) -> dict[str, np.ndarray]
     shapes = {"series": (shape[0], run["frames"], *shape[1:])}
     kinds |= {"series": np.float16}
     arrays = {}
-    with explain_unwritable(folder):
-        folder.mkdir(parents=True)
-        for name, kind in kinds.items():
-            path = folder / f"{name}.npy"
-            arrays[name] = open_memmap(path, "w+", kind, shapes.get(name, shape))
-            reserve(path)
+    for name, kind in kinds.items():
+        path = folder / f"{name}.npy"
+        arrays[name] = open_memmap(path, "w+", kind, shapes.get(name, shape))
+        reserve(path)
     return arrays
 
 
