@@ -41,11 +41,14 @@ EXERCISES = """## Exercises
 def executed_notebook():
     """A small executed chapter with one of everything that staging touches."""
     picture = new_output("display_data", data={"image/png": PIXEL})
-    figure = {"caption": "*Maps* of {map_name}, study {study}.", "name": "fig-{cohort}"}
+    figure = {
+        "caption": "*Maps* of {map_name}, study {study}, seed {seed}.",
+        "name": "fig-{cohort}",
+    }
     notebook = new_notebook(
         cells=[
             new_markdown_cell("(train)=\n# Train one map\n\nA question."),
-            new_code_cell('study: str = "small"', metadata={"tags": ["parameters"]}),
+            new_code_cell('study: str = "small"\nseed: int = 7', metadata={"tags": ["parameters"]}),
             new_code_cell(
                 '# Parameters\nstudy = "tiny"', metadata={"tags": ["injected-parameters"]}
             ),
@@ -115,8 +118,11 @@ def test_injected_parameters_are_told_and_not_shown_as_code():
 def test_captions_name_the_study_and_every_figure_has_alternative_text():
     notebook = pages.to_page(executed_notebook(), SHOWN, "tiny")
     figures = [cell.metadata["mystnb"] for cell in notebook.cells if cell.source == "plot()"]
-    assert figures[0]["figure"] == {"caption": "*Maps* of Tmax, study tiny.", "name": "fig-acute"}
-    assert figures[0]["image"]["alt"] == "Maps of Tmax, study tiny."
+    assert figures[0]["figure"] == {
+        "caption": "*Maps* of Tmax, study tiny, seed 7.",
+        "name": "fig-acute",
+    }
+    assert figures[0]["image"]["alt"] == "Maps of Tmax, study tiny, seed 7."
     assert figures[1]["image"]["alt"] == "Figure: A figure"
 
 
@@ -179,7 +185,7 @@ def test_run_table_has_a_row_per_model_with_scores_and_links(tmp_path):
     assert len(table) == 8
     line = next(line for line in table if "| CBF | pix2pix |" in line)
     assert "| 7 (5) | yes | 4 |" in line
-    assert "| 4.5 ml/100g/min |" in line
+    assert "| 4.50 ml/100g/min |" in line
     assert "notebooks/07_evaluate--acute--pix2pix--CBF.ipynb" in line
 
 

@@ -1,5 +1,6 @@
 """Executed chapters turned into book pages: which are shown, and what is changed on the way."""
 
+import ast
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,6 +94,7 @@ def read_execution(path: Path, command: str) -> nbformat.NotebookNode:
 
 def to_page(notebook: nbformat.NotebookNode, page: Page, study: str) -> nbformat.NotebookNode:
     """Make an executed chapter a page: parameters told, figures described, labels unique."""
+    names = _names(notebook, page, study)
     notebook.metadata.pop("widgets", None)
     notebook.cells = [_tell_parameters(cell) for cell in notebook.cells]
     if not page.is_shown:
@@ -105,18 +107,21 @@ def to_page(notebook: nbformat.NotebookNode, page: Page, study: str) -> nbformat
             headings = [m.group(2) for m in map(HEADING.match, cell.source.splitlines()) if m]
             heading = headings[-1] if headings else heading
         elif cell.cell_type == "code":
-            _describe_figures(cell, heading, _names(page, study))
+            _describe_figures(cell, heading, names)
     return notebook
 
 
-def _names(page: Page, study: str) -> dict[str, str]:
-    """Words that a caption may hold in braces."""
-    return {
-        "study": study,
-        "cohort": page.cohort or "",
-        "map_name": page.map_name or "",
-        "model_name": page.model_name or "",
-    }
+def _names(notebook, page: Page, study: str) -> dict[str, str]:
+    """Words that a caption may hold in braces: the chapter's parameters, as they were run."""
+    tagged = [c.source for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
+    names = {}
+    for node in ast.parse("\n".join(tagged)).body:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Constant):
+            names[node.target.id] = node.value.value
+    names |= notebook.metadata.get("papermill", {}).get("parameters", {})
+    told = {"cohort": page.cohort, "map_name": page.map_name, "model_name": page.model_name}
+    names |= {name: value for name, value in told.items() if value} | {"study": study}
+    return {name: str(value) for name, value in names.items()}
 
 
 def _tell_parameters(cell):

@@ -81,8 +81,9 @@ def scores(folder: Path, model_name: str) -> dict[str, str]:
         wanted = {"model": model_name, "against": "reference", **wanted}
         rows = table[(table[list(wanted)] == list(wanted.values())).all(axis=1)]
         if len(rows):
-            unit = rows["unit"].iloc[0] if wanted["measure"] == "MAE_physical" else ""
-            found[name] = f"{rows['value'].mean():.3g} {unit}".strip()
+            mean = rows["value"].mean()
+            is_physical = wanted["measure"] == "MAE_physical"
+            found[name] = f"{mean:.2f} {rows['unit'].iloc[0]}" if is_physical else f"{mean:.3f}"
     return found
 
 
@@ -186,7 +187,9 @@ It lists every model of study `{study}`.
 The chapters before this page show one model.
 The links lead to the same chapters, run for the others.
 
+:::{{container}} one-line-cells
 {table}
+:::
 
 *Epochs* are passes over the training slices.
 The *best* one, in brackets, is the one whose weights were kept.
