@@ -111,7 +111,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Command line: stage and build; one line says what is wrong, or where the book is."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--study", default="small", help="a file in workflow/studies")
-    home = os.environ.get("PERFNB_HOME", PROJECT)
+    home = os.environ.get("PERFNB_HOME") or PROJECT
     parser.add_argument("--home", type=Path, default=home, help="folder with runs and results")
     parser.add_argument("--out", type=Path, help="folder of the book; default HOME/_build/STUDY")
     options = parser.parse_args(arguments)
