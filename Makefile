@@ -59,5 +59,5 @@ lock:
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python -m pip install -qq -e ".[test]"
 	echo '# Versions that fit together, as constraints: pip install -e ".[test]" -c requirements.lock' > requirements.lock
-	.venv-lock/bin/python -m pip freeze --exclude-editable | sed 's/+.*//' >> requirements.lock
+	.venv-lock/bin/python -m pip freeze --all --exclude-editable | sed '/^pip==/d; s/+.*//' >> requirements.lock
 	rm -rf .venv-lock
