@@ -47,7 +47,7 @@ def test_the_users_voxels_are_taken_and_judged():
     curves, usable, baseline = curves_of(series, truth["mask"])
     aif = find_aif(curves, usable, TR, baseline.arrival, aif_mask=truth["vein"])
     assert aif.ok
-    assert any("before that of tissue" in reason for reason in aif.reasons)
+    assert any("leads that of tissue" in reason for reason in aif.reasons)
     np.testing.assert_array_equal(aif.voxels, truth["vein"])
     np.testing.assert_allclose(aif.curve, curves[truth["vein"]].mean(axis=0), rtol=1e-4)
 

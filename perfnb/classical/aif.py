@@ -220,7 +220,7 @@ def _reasons(measures: dict[str, float]) -> tuple[str, ...]:
     checks = {
         f"only {m['n_voxels']} voxels (expected {MIN_VOXELS})": m["n_voxels"] < MIN_VOXELS,
         f"peak {times:.2f} times that of tissue (expected {MIN_HEIGHT})": times < MIN_HEIGHT,
-        f"peak {m['lead_s']:.1f} s before that of tissue (expected {MIN_LEAD_S})": (
+        f"peak leads that of tissue by {m['lead_s']:.1f} s (expected {MIN_LEAD_S})": (
             m["lead_s"] < MIN_LEAD_S
         ),
         f"width {m['width_s']:.0f} s, tissue {m['tissue_width_s']:.0f} s (expected less)": (
