@@ -6,7 +6,7 @@
 STUDY ?= small
 CORES ?= 2
 PYTHON ?= python3
-PERFNB_HOME ?= $(CURDIR)
+override PERFNB_HOME := $(or $(PERFNB_HOME),$(CURDIR))
 
 INSTALLED = .venv/installed
 export PATH := $(CURDIR)/.venv/bin:$(PATH)

@@ -10,18 +10,18 @@ import logging
 import os
 import re
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import nbformat
 from traitlets.config import Config
 
+from perfnb import files
 from perfnb import parameters as chapter_parameters
-from perfnb import study
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 logger = logging.getLogger("papermill")
@@ -63,10 +63,12 @@ def run_chapter(
     values = chapter_parameters.check(notebook.stem, chapter_parameters.read(notebook), parameters)
     log = log or output.with_suffix(".log")
     partial = log.with_suffix(".partial.ipynb")
-    for path in (output, log):
-        path.parent.mkdir(parents=True, exist_ok=True)
     begin = time.monotonic()
-    with _logging_to(log), tempfile.TemporaryDirectory(prefix="perfnb-") as sockets:
+    with (
+        files.explain_unwritable(log),
+        _logging_to(log),
+        TemporaryDirectory(prefix="perfnb-") as sockets,
+    ):
         try:
             executed = papermill.execute_notebook(
                 _literal_path(notebook),
@@ -87,7 +89,7 @@ def run_chapter(
             reason = f"{type(error).__name__}: {error} The computer may have run out of memory."
             raise _chapter_error(reason, partial, log) from error
     executed.metadata.papermill.update(input_path=notebook.name, output_path=output.name)
-    with study.write_atomic(output) as temporary:
+    with files.write_atomic(output) as temporary:
         nbformat.write(executed, temporary)
     partial.unlink()
     return time.monotonic() - begin
@@ -113,6 +115,7 @@ def _chapter_error(reason: str, partial: Path, log: Path) -> ChapterError:
 @contextmanager
 def _logging_to(path: Path) -> Iterator[None]:
     """Send papermill's progress and the cells' printed text to a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path, mode="w", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     logger.addHandler(handler)
@@ -137,15 +140,6 @@ def end_with(parent: int) -> None:
         os._exit(143)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def _unwritable(error: OSError, output: Path) -> str:
-    if error.strerror and error.strerror.startswith(str(output)):
-        return error.strerror  # says it all: see study.write_atomic
-    return (
-        f"{error.filename or output} could not be written ({error.strerror}): free some space, "
-        "allow writing there, or set PERFNB_HOME to another folder"
-    )
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -176,7 +170,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{options.output.stem}: interrupted", file=sys.stderr)
         return 130
     except OSError as error:
-        print(_unwritable(error, options.output), file=sys.stderr)
+        print(error.strerror or error, file=sys.stderr)
         return 1
     print(f"{options.output.stem}: {seconds:.0f} s")
     return 0

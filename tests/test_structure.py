@@ -47,6 +47,13 @@ def test_imports_go_down_the_layers():
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.parametrize("rule", [["check"], ["format", "--check"]], ids=" ".join)
+def test_code_and_chapters_keep_the_style(rule):
+    ruff = Path(sys.executable).with_name("ruff")
+    done = subprocess.run([ruff, *rule, "--no-cache"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_modules_stay_short(path):
     assert len(path.read_text().splitlines()) <= 300, "split it: a module has about 250 lines"

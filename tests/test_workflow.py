@@ -154,6 +154,14 @@ def test_unknown_study_is_refused_with_the_known_ones(run_study, tmp_path):
     assert "study='huge' is unknown; known studies: full, paper, small, tiny" in done.stdout
 
 
+def test_home_that_cannot_be_written_is_named_with_what_to_do(run_study, tmp_path):
+    (tmp_path / "file").touch()
+    done = run_study(tmp_path / "file", check=False)
+    assert done.returncode == 2
+    assert done.stdout.startswith(f"{tmp_path / 'file'} could not be written")
+    assert "set PERFNB_HOME to another folder" in done.stdout
+
+
 @pytest.mark.parametrize("study", ["small", "full", "paper"])
 def test_every_study_has_a_plan_with_each_model_of_its_matrix(run_study, tmp_path, study):
     plan = run_study(tmp_path, "chapters", "-n", study=study).stdout

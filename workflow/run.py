@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from perfnb import study as studies
+from perfnb.files import explain_unwritable
 
 SNAKEFILE = Path(__file__).resolve().parent / "Snakefile"
 TRIGGERS = ("mtime", "params", "input")  # not the text of the Snakefile, not the environment
@@ -60,9 +61,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         studies.read_study(options.study)
         home = studies.home()
-        wait_for_turn(home)
+        with explain_unwritable(home):
+            wait_for_turn(home)
     except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
+        print(getattr(error, "strerror", None) or error, file=sys.stderr)
         return 2
     gpus = count_gpus() if options.gpus is None else options.gpus
     line = command(options.study, options.cores, home, gpus)
