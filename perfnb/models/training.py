@@ -136,7 +136,8 @@ def train_epoch(nets: Networks, slices: Slices, settings: Mapping, epoch: int) -
         taught = discriminator_step(nets, series, reference, generated)
         l1, adversarial = generator_step(nets, series, reference, generated, settings)
         _refuse_nan_step(epoch, steps, batch, l1, adversarial, taught)
-        in_brain = l1 / mask.float().mean().item()  # comparable with the validation error
+        brain = max(mask.float().mean().item(), 1 / mask.numel())  # 0 in slices above the head
+        in_brain = l1 / brain  # comparable with the validation error
         for name, value in zip(sums, (in_brain, adversarial, taught), strict=True):
             sums[name] += value
         steps += 1
