@@ -91,6 +91,8 @@ def choose_device(name: str = "auto") -> str:
     available = torch.cuda.is_available()
     if name == "auto":
         return "cuda" if available else "cpu"
+    if not name.startswith(("cpu", "cuda", "mps")):
+        raise ValueError(f"device={name!r} is unknown; expected auto, cpu or cuda")
     if name.startswith("cuda") and not available:
         raise ValueError(f"device={name!r} but torch finds no GPU: use device='cpu' or 'auto'")
     return name

@@ -1,0 +1,116 @@
+"""A prediction depends on the slice alone, and says -1 outside the brain."""
+
+import numpy as np
+import pytest
+import torch
+
+from perfnb.metrics import images
+from perfnb.models import inference
+from perfnb.models.inference import choose_device, draw, predict, validate
+from perfnb.models.networks import make_generator
+
+SLICES = 5
+
+
+def patient(seed=0, n=SLICES):
+    rng = np.random.default_rng(seed)
+    mask = np.zeros((n, 64, 64), bool)
+    mask[:, 16:50, 20:44] = True
+    mask[0] = False  # above the head
+    series = np.where(mask[:, None], rng.normal(size=(n, 64, 64, 64)), -1).astype(np.float32)
+    return series, mask
+
+
+@pytest.fixture(params=["pix2pix", "temp-pix2pix"])
+def generator(request):
+    """Return a generator whose running statistics are not those of the data."""
+    torch.manual_seed(2)
+    made = make_generator(request.param, 64, 2, 2, "transpose")
+    for module in made.modules():
+        if hasattr(module, "running_mean"):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 2)
+    return made.train()
+
+
+def test_prediction_is_the_network_in_the_brain_and_background_outside(generator):
+    series, mask = patient()
+    drawn = predict(generator, series, mask)
+    assert drawn.shape == mask.shape and drawn.dtype == np.float32
+    assert (drawn[~mask] == -1).all()
+    assert np.abs(drawn[mask]).max() < 1 and drawn[mask].std() > 0
+    with torch.no_grad():
+        expected = generator.eval()(torch.tensor(series), torch.tensor(mask))[:, 0].numpy()
+    np.testing.assert_array_equal(drawn[mask], expected[mask])
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_prediction_does_not_depend_on_the_batch(generator, monkeypatch, size):
+    series, mask = patient()
+    whole = predict(generator, series, mask)
+    monkeypatch.setattr(inference, "BATCH", size)
+    np.testing.assert_allclose(predict(generator, series, mask), whole, atol=2e-6)
+    np.testing.assert_allclose(predict(generator, series[2:3], mask[2:3]), whole[2:3], atol=2e-6)
+
+
+def test_prediction_changes_neither_network_nor_series(generator):
+    series, mask = patient()
+    before = {k: v.clone() for k, v in generator.state_dict().items()}
+    kept = series.copy()
+    first = predict(generator, series, mask)
+    assert all(torch.equal(before[k], v) for k, v in generator.state_dict().items())
+    np.testing.assert_array_equal(series, kept)
+    np.testing.assert_array_equal(predict(generator, series, mask), first)
+
+
+def test_drawing_in_training_sends_no_gradient_through_the_background(generator):
+    series, mask = (torch.tensor(a) for a in patient())
+    drawn = draw(generator, series, mask)
+    assert drawn.shape == (SLICES, 1, 64, 64)
+    assert (drawn[~mask[:, None]] == -1).all()
+    drawn[~mask[:, None]].sum().backward()
+    assert all(p.grad is None or not p.grad.any() for p in generator.parameters())
+
+
+class TwoPatients:
+    """Two patients, one with twice the brain of the other, as `validate` reads them."""
+
+    patients = ("a", "b")
+
+    def patient(self, name):
+        series, mask = patient(seed=ord(name))
+        mask[:, :, 32:] &= name == "a"
+        slab = type("Slab", (), {})()
+        slab.series, slab.mask = np.where(mask[:, None], series, -1).astype(np.float32), mask
+        slab.reference = np.where(mask, 0.25 if name == "a" else -0.5, -1).astype(np.float32)
+        return slab
+
+
+def test_validation_counts_each_patient_the_same(generator):
+    cohort = TwoPatients()
+    errors, similar = [], []
+    for name in cohort.patients:
+        slab = cohort.patient(name)
+        drawn = predict(generator, slab.series, slab.mask)
+        errors.append(np.abs(drawn - slab.reference)[slab.mask].mean())
+        similar.append(images.slice_scores(slab.reference, drawn)["SSIM"])
+    found = validate(generator, cohort)
+    assert found["validation_mae"] == pytest.approx(np.mean(errors), rel=1e-6)
+    assert found["validation_ssim"] == pytest.approx(np.mean(similar), rel=1e-6)
+
+
+def test_device_is_a_gpu_only_where_there_is_one(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device() == choose_device("cpu") == "cpu"
+    with pytest.raises(
+        ValueError, match="'cuda' but torch finds no GPU: use device='cpu' or 'auto'"
+    ):
+        choose_device("cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose_device() == "cuda"
+    assert choose_device("cuda:1") == "cuda:1"
+
+
+def test_unknown_device_is_refused():
+    with pytest.raises(ValueError, match="device='gpu' is unknown; expected auto, cpu or cuda"):
+        choose_device("gpu")
