@@ -69,9 +69,12 @@ class Slices(Dataset):
     split : str
         `train`, `validation`, `test` or `no_aif`.
     map_name : str
+        One of the maps that were prepared.
+    scaling : Scaling, optional
+        That of the cohort whose model will see these slices; by default the folder's own.
     """
 
-    def __init__(self, folder: Path, split: str, map_name: str):
+    def __init__(self, folder: Path, split: str, map_name: str, scaling: Scaling | None = None):
         self.folder, self.map_name = Path(folder), map_name
         members = json.loads((self.folder / "split.json").read_text())
         self.patients: list[str] = members[split]
@@ -79,7 +82,7 @@ class Slices(Dataset):
         self._rows = {p: g.index.to_numpy() for p, g in index.groupby("patient")}
         self._owner = index.patient.to_list()
         self._index = np.concatenate([self._rows[p] for p in self.patients] or [np.empty(0, int)])
-        self.scaling = read_scaling(self.folder)
+        self.scaling = scaling or read_scaling(self.folder)
         self.fingerprint = json.loads((self.folder / "slices" / "fingerprint.json").read_text())
         self._arrays = {
             p.stem: np.load(p, mmap_mode="r") for p in (self.folder / "slices").glob("*.npy")

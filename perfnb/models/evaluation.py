@@ -1,6 +1,7 @@
 """One trained model on unseen patients: scores as a tidy table, maps as NIfTI."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,12 +11,12 @@ import pandas as pd
 from torch import nn
 
 from perfnb.data.cohorts import find_cases
-from perfnb.data.slices import Slices
+from perfnb.data.slices import Scaling, Slices, read_scaling
 from perfnb.grid import Grid
 from perfnb.metrics.tables import COLUMNS, evaluate_patient
 from perfnb.models.checkpoints import load_weights
 from perfnb.models.networks import make_generator
-from perfnb.study import COHORTS, Run, require, write_atomic
+from perfnb.study import COHORTS, READING, Run, require, write_atomic
 from perfnb.volumes import write_volume
 
 
@@ -42,6 +43,17 @@ def load_generator(model_dir: Path, frames: int, device: str = "cpu") -> nn.Modu
     widths = (settings["ngf"], settings["unet_ngf"], settings["upsampling"])
     generator = make_generator(made["model_name"], frames, *widths).to(device)
     return load_weights(generator, model_dir / "weights.safetensors")
+
+
+def model_scaling(run: Run, trained_on: str | None) -> Scaling | None:
+    """Return the scaling that another cohort's model was trained with, None for the cohort's own.
+
+    The other cohort must have been prepared as the run's study says.
+    """
+    if trained_on is None:
+        return None
+    other = run.sibling("04_prepare", cohort=trained_on)
+    return read_scaling(require(other.data_dir, "04_prepare", other.settings, ignore=READING))
 
 
 def constant_value(training: Slices, model_dir: Path) -> float:
@@ -122,13 +134,15 @@ def write(
     """
     folder = run.run_dir / "evaluation"
     (folder / "manifest.json").unlink(missing_ok=True)
+    shutil.rmtree(folder / "predictions", ignore_errors=True)
     cases = run.data_dir / "patients" if run.cohort in COHORTS else Path(run.cohort)
     films = {case.patient: case.series_path for case in find_cases(cases)}
     arrays = {}
     for patient, scaled in predictions.items():
         slab = test.patient(patient)
         prediction = np.where(slab.mask, test.scaling.backward(test.map_name, scaled), 0)
-        _write_map(folder / "predictions", patient, test, films[patient], prediction)
+        path = folder / "predictions" / f"{patient}_{test.map_name}.nii.gz"
+        _write_map(path, films[patient], prediction, slab.mask)
         arrays |= _arrays(patient, slab, prediction)
     with write_atomic(folder / "slices.npz") as temporary:
         np.savez_compressed(temporary, **arrays)
@@ -144,12 +158,14 @@ def quantile_patients(ordered: list[str]) -> tuple[str, str, str]:
     return ordered[0], ordered[len(ordered) // 2], ordered[-1]
 
 
-def _write_map(folder: Path, patient: str, test: Slices, film: Path, drawn: np.ndarray) -> None:
+def _write_map(path: Path, film: Path, drawn: np.ndarray, mask: np.ndarray) -> None:
+    """Write a map (Z, H, W) on its film's grid; at the brain's edge, background has no weight."""
     image = nib.load(film)
-    _, side, _ = drawn.shape
-    grid = Grid.of(image.affine, image.shape, side, len(drawn))
-    path = folder / f"{patient}_{test.map_name}.nii.gz"
-    write_volume(path, grid.backward(drawn.astype(np.float32)), image.affine, image.header)
+    grid = Grid.of(image.affine, image.shape, drawn.shape[1], len(drawn))
+    weight = grid.backward(mask.astype(np.float32))
+    volume = grid.backward(np.where(mask, drawn, 0).astype(np.float32))
+    volume = np.where(weight > 0.5, volume / np.maximum(weight, 0.5), np.float32(0))
+    write_volume(path, volume, image.affine, image.header)
 
 
 def _arrays(patient: str, slab, prediction: np.ndarray) -> dict[str, np.ndarray]:
