@@ -25,7 +25,7 @@ def run_study():
             stderr=subprocess.STDOUT,
             text=True,
         )
-        assert not check or done.returncode == 0, done.stdout[-6000:]
+        assert not check or done.returncode == 0, done.stdout[-3000:]
         return done
 
     return run
