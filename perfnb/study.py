@@ -92,7 +92,7 @@ class Run:
         rows = {"chapter": self.chapter, "study": self.study, "perfnb": __version__}
         named = ("cohort", "map_name", "model_name")
         rows |= {n: getattr(self, n) for n in named if getattr(self, n)}
-        rows |= dict(self.settings)
+        rows |= {k: v for k, v in self.settings.items() if v is not None}
         cells = "".join(f"<tr><th>{k}</th><td>{v}</td></tr>" for k, v in rows.items())
         return f'<table class="perfnb-run"><tbody>{cells}</tbody></table>'
 

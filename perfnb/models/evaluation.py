@@ -11,7 +11,7 @@ import pandas as pd
 from torch import nn
 
 from perfnb.data.cohorts import find_cases
-from perfnb.data.slices import Scaling, Slices, read_scaling
+from perfnb.data.slices import Scaling, Slab, Slices, read_scaling
 from perfnb.grid import Grid
 from perfnb.metrics.tables import COLUMNS, evaluate_patient
 from perfnb.models.checkpoints import load_weights
@@ -153,19 +153,41 @@ def write(
     return run.write_manifest(folder, inputs, device)
 
 
+def example_row(slab: Slab, drawn: np.ndarray, z: int | None = None) -> dict[str, np.ndarray]:
+    """Return one slice of a patient as the figures show it: input, reference, prediction, error.
+
+    Parameters
+    ----------
+    slab : Slab
+        The patient's prepared slices.
+    drawn : float array, shape (Z, H, W)
+        The predicted map in physical units.
+    z : int, optional
+        Which slice; by default the one with the most brain.
+
+    Returns
+    -------
+    dict of float arrays, shape (H, W)
+        The input is the darkest frame of the bolus, scaled; beside it stands the slice's `mask`.
+    """
+    z = int(slab.mask.sum(axis=(1, 2)).argmax()) if z is None else z
+    inside = slab.mask[z]
+    frame = int(slab.series[z][:, inside].mean(axis=1).argmin())
+    reference = slab.reference_physical[z]
+    maps = {"reference": reference, "prediction": drawn[z], "error": drawn[z] - reference}
+    return {"input": slab.series[z, frame], **maps, "mask": inside}
+
+
 def quantile_patients(ordered: list[str]) -> tuple[str, str, str]:
     """Return the first, the middle and the last of patients ordered by their error."""
     return ordered[0], ordered[len(ordered) // 2], ordered[-1]
 
 
 def _write_map(path: Path, film: Path, drawn: np.ndarray, mask: np.ndarray) -> None:
-    """Write a map (Z, H, W) on its film's grid; at the brain's edge, background has no weight."""
+    """Write a map (Z, H, W) on its film's grid."""
     image = nib.load(film)
     grid = Grid.of(image.affine, image.shape, drawn.shape[1], len(drawn))
-    weight = grid.backward(mask.astype(np.float32))
-    volume = grid.backward(np.where(mask, drawn, 0).astype(np.float32))
-    volume = np.where(weight > 0.5, volume / np.maximum(weight, 0.5), np.float32(0))
-    write_volume(path, volume, image.affine, image.header)
+    write_volume(path, grid.backward_inside(drawn, mask), image.affine, image.header)
 
 
 def _arrays(patient: str, slab, prediction: np.ndarray) -> dict[str, np.ndarray]:

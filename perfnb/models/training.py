@@ -233,6 +233,14 @@ def fit(
         return _finish(run_dir, history, plateau)
 
 
+def describe(summary: Mapping) -> str:
+    """Return in one sentence how a training ended; `summary` is its `training.json`."""
+    where = (
+        "at its plateau" if summary["plateau_reached"] else "before a plateau, at its last epoch"
+    )
+    return f"Ended {where}, after {summary['epochs']} epochs; the best is {summary['best_epoch']}."
+
+
 def _ended(history: list[dict], plateau: Plateau) -> bool:
     return plateau.reached([row["validation_mae"] for row in history])
 
