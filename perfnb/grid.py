@@ -47,6 +47,23 @@ class Grid:
         )
         return nib.orientations.apply_orientation(turned, back)
 
+    def forward_inside(self, volume: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """Return (Z, H, W) of a map (X, Y, Z) that means nothing outside a mask (X, Y, Z).
+
+        Only voxels of the mask are averaged, so that the map does not fade at the brain's edge;
+        0 where none of them is near.
+        """
+        weight = self.forward(mask.astype(np.float32))
+        return _average(self.forward(np.where(mask, volume, 0)), weight, least=0.01)
+
+    def backward_inside(self, slices: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """Return (X, Y, Z) of a map (Z, H, W) that means nothing outside a mask (Z, H, W).
+
+        0 where less than half of a voxel's weight lies in the mask.
+        """
+        weight = self.backward(mask.astype(np.float32))
+        return _average(self.backward(np.where(mask, slices, 0)), weight, least=0.5)
+
     @property
     def _orientation(self) -> np.ndarray:
         return nib.orientations.io_orientation(self.affine)
@@ -63,6 +80,10 @@ class Grid:
         x, y, _ = self._turned_shape
         missing = [max(x, y) - n for n in (x, y)]
         return [(n // 2, n - n // 2) for n in missing]
+
+
+def _average(sums: np.ndarray, weight: np.ndarray, least: float) -> np.ndarray:
+    return np.where(weight >= least, sums / np.maximum(weight, least), 0).astype(np.float32)
 
 
 def _resize(array: np.ndarray, shape: tuple[int, ...], order: int) -> np.ndarray:

@@ -41,6 +41,8 @@ def state(nets) -> dict:
     found = {}
     for part in checkpoints.PARTS:
         found |= {f"{part}/{k}": v for k, v in getattr(nets, part).state_dict().items()}
+        if part not in checkpoints.TRAINED:
+            continue
         optimizer = getattr(nets, f"{part}_optimizer").state_dict()
         found |= {f"{part}/{i}/{k}": v for i, s in optimizer["state"].items() for k, v in s.items()}
     return {k: v.clone() for k, v in found.items()}

@@ -122,6 +122,22 @@ def test_generator_follows_the_losses_by_their_weights(l1_weight, adversarial_we
 
 
 @pytest.mark.parametrize(
+    ("decay", "step", "share"), [(0.0, 500, 0), (0.9, 500, 0.9), (0.9, 0, 0.1)]
+)
+def test_averaged_generator_follows_the_trained_one(decay, step, share):
+    nets = players()
+    assert not changed(weights(nets.generator), nets.averaged)
+    before = weights(nets.averaged)
+    training.generator_step(nets, *(b := batch()), nets.generator(b[0]), SETTINGS)
+    trained = weights(nets.generator)
+    training.averaging_step(nets, decay, step)
+    assert not changed(trained, nets.generator)
+    for name, value in nets.averaged.named_parameters():
+        expected = share * before[name] + (1 - share) * trained[name]
+        torch.testing.assert_close(value, expected, msg=name)
+
+
+@pytest.mark.parametrize(
     ("errors", "stale"),
     [
         ([1.0], 0),

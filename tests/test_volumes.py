@@ -215,6 +215,21 @@ def test_mask_stays_true_and_false_on_the_grid():
     assert set(np.unique(Grid.of(odd_affine(), inside.shape, 16, 3).forward(labels, 0))) == {0, 3}
 
 
+@pytest.mark.parametrize(
+    ("shape", "matrix", "slices"), [((24, 24, 5), 64, 7), ((70, 80, 9), 64, 5)]
+)
+def test_map_does_not_fade_at_the_edge_of_the_brain(shape, matrix, slices):
+    x, y, _ = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
+    inside = np.hypot(x, y) < 0.8
+    grid = Grid.of(odd_affine((1, 0, 2), (1, -1, 1)), shape, matrix, slices)
+    there, mask = grid.forward_inside(np.where(inside, 7, -99), inside), grid.forward(inside, 0)
+    np.testing.assert_allclose(there[mask], 7, rtol=1e-5)
+    back = grid.backward_inside(np.where(mask, there, -99), mask)
+    assert back.dtype == np.float32
+    assert set(np.unique(back.round(3))) == {0, 7}
+    assert ((back > 0) == inside).mean() > 0.97
+
+
 def test_volume_of_another_shape_is_refused():
     with pytest.raises(ValueError, match=r"\(6, 7, 5\) on a grid of shape \(6, 7, 4\)"):
         Grid.of(odd_affine(), SHAPE, 64, 4).forward(np.zeros((6, 7, 5)))

@@ -93,9 +93,9 @@ def prepare_patient(case: Case, settings: Mapping) -> Prepared:
         np.where(inside[:, None], series, np.float32(0)),
         inside,
         _tissue(case, film, grid, inside),
-        {name: grid.forward(m) * inside for name, m in maps.items()},
+        {name: grid.forward_inside(m, mask) * inside for name, m in maps.items()},
         {
-            name: grid.forward(read_volume(case.truth_paths[name], film)) * inside
+            name: grid.forward_inside(read_volume(case.truth_paths[name], film), mask) * inside
             for name in MAPS
             if name in case.truth_paths
         },
