@@ -5,6 +5,7 @@ import logging
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy import ndimage
 from small_films import AFFINE, preparation, write_film, write_volume
 from synthetic_curves import small_series
 
@@ -186,3 +187,14 @@ def test_truth_and_tissue_are_read_where_they_lie(tmp_path):
     assert (patient.tissue[1:] == patient.mask[1:]).all()
     assert set(patient.truth) == {"Tmax"}
     assert np.median(patient.truth["Tmax"][patient.mask]) == pytest.approx(3)
+
+
+def test_background_in_the_mask_does_not_move_the_baseline(tmp_path):
+    """A mask found or drawn a little too wide takes in voxels that hold nothing but noise."""
+    write_film(tmp_path, "p", maps=())
+    expected = prepared(tmp_path).facts
+    wide = ndimage.binary_dilation(small_series()[1]["mask"], iterations=1)
+    write_volume(tmp_path / "p_mask.nii.gz", wide.astype(np.uint8))
+    found = prepared(tmp_path).facts
+    for name in ("baseline_first", "baseline_last"):
+        assert abs(found[name] - expected[name]) <= 1, name

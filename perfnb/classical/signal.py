@@ -14,6 +14,7 @@ MIN_FRAMES = 10
 MIN_BASELINE_FRAMES = 3
 MIN_BOLUS_DROP = 0.02  # smallest believable drop of the brain's mean signal, fraction of S0
 STEADY_STATE_EXCESS = 0.01  # a first frame this far above the baseline is not in steady state
+DARK = 0.3  # of the median: a voxel below is background or air
 SIGNAL_FLOOR = 0.01  # S/S0 below one hundredth is noise, not contrast agent
 
 
@@ -151,12 +152,15 @@ def _mean_drop(curve: np.ndarray) -> tuple[np.ndarray, float, int]:
 def _earliest_arrival(voxels: np.ndarray, arrival: int, peak: int, lead: int = 6) -> int:
     """Frame in which the earliest voxels leave baseline, at most `lead` frames before `arrival`.
 
-    The earliest are those few that have darkened most when the brain as a whole begins to.
+    The earliest are those few that have darkened most when the brain as a whole begins to. Dark
+    voxels have no say: background that a mask takes in jumps about more than any artery darkens.
     """
     start = max(arrival - lead, MIN_BASELINE_FRAMES)
     if start >= arrival:
         return arrival
     level = np.maximum(voxels[:, min(2, start - 1) : start].mean(axis=-1, keepdims=True), 1e-6)
+    bright = level[:, 0] > DARK * np.median(level)
+    voxels, level = voxels[bright], level[bright]
     drop = 1 - voxels[:, : peak + 1] / level
     count = max(10, len(voxels) // 1000)
     early = drop[np.argsort(drop[:, arrival - 1 : arrival + 1].mean(axis=-1))[-count:]].mean(axis=0)
