@@ -50,7 +50,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 	    "perfnb needs Python 3.11 or newer; found " + sys.version.split()[0] + ": make PYTHON=python3.11")'
 	@echo "Installing into .venv: a few minutes."
 	@$(PYTHON) -m venv .venv
-	@.venv/bin/python -m pip install -qq --disable-pip-version-check -e ".[test]" -c requirements.lock
+	@.venv/bin/python -m pip install -qq --no-compile --disable-pip-version-check -e ".[test]" -c requirements.lock
 	@touch $@
 
 # Newest versions that fit together, tried in an environment of their own.
