@@ -92,6 +92,39 @@ def read_series(
     return Series(data, image.affine, image.header, *times, path, int((~finite).sum()))
 
 
+def read_slice_times(film: Series) -> np.ndarray | None:
+    """Return when each slice of a frame was taken, from `SliceTiming` in the film's sidecar.
+
+    Parameters
+    ----------
+    film : Series
+        Its third axis holds the slices, as BIDS has it by default.
+
+    Returns
+    -------
+    float array, shape (1, 1, Z), or None
+        Seconds after the start of the frame; None where the sidecar does not say.
+
+    Raises
+    ------
+    ValueError
+        The times are not one number a slice between 0 and the repetition time.
+    """
+    sidecar = _sidecar_path(film.path)
+    times = _sidecar(sidecar).get("SliceTiming") if sidecar.is_file() else None
+    if times is None:
+        return None
+    found = np.asarray(times, dtype=float) if np.ndim(times) == 1 else np.empty(0)
+    slices = film.data.shape[2]
+    if found.shape != (slices,) or not ((found >= 0) & (found <= film.repetition_time_s)).all():
+        raise ValueError(
+            f"SliceTiming in {sidecar} holds {len(found)} times, at most {found.max(initial=0)}; "
+            f"expected {slices}, one a slice, from 0 to {film.repetition_time_s} s; correct or "
+            "remove them"
+        )
+    return found[None, None]
+
+
 def read_volume(path: Path, like: Series) -> np.ndarray:
     """Read a mask or a map that lies on the grid of a film; shape (X, Y, Z).
 
@@ -198,8 +231,7 @@ def _load(path: Path) -> nib.Nifti1Image:
 
 
 def _times(path: Path, **given: float | None) -> list[float]:
-    stem = path.name.removesuffix(".gz").removesuffix(".nii")
-    sidecar = path.with_name(f"{stem}.json")
+    sidecar = _sidecar_path(path)
     known = _sidecar(sidecar) if sidecar.is_file() else {}
     times = []
     for name, value in given.items():
@@ -219,6 +251,10 @@ def _times(path: Path, **given: float | None) -> list[float]:
             )
         times.append(float(value))
     return times
+
+
+def _sidecar_path(film: Path) -> Path:
+    return film.with_name(f"{film.name.removesuffix('.gz').removesuffix('.nii')}.json")
 
 
 def _sidecar(path: Path) -> dict:

@@ -57,6 +57,7 @@ def reference_maps(
     threshold: float = 0.1,
     aif_mask: np.ndarray | None = None,
     relaxivity_ratio: float = RELAXIVITY_RATIO,
+    slice_times_s: np.ndarray | None = None,
 ) -> References:
     """Make the five perfusion maps of one patient by block-circulant SVD.
 
@@ -78,6 +79,9 @@ def reference_maps(
         Voxels of an artery; found automatically if not given.
     relaxivity_ratio : float
         Relaxivity of contrast agent in tissue over that in arterial blood.
+    slice_times_s : float array that broadcasts to (X, Y, Z), optional
+        When each voxel was taken, after the start of its frame [s]. A slice taken late sees the
+        bolus early; Tmax is corrected for it, TTP stays in the slice's own time.
 
     Returns
     -------
@@ -108,6 +112,9 @@ def reference_maps(
         tissue[:, passage], arterial[passage], repetition_time_s, threshold
     )
     values = maps_from_residue(residue, tissue, arterial, repetition_time_s, baseline.arrival)
+    if slice_times_s is not None:
+        taken = np.broadcast_to(slice_times_s, mask.shape)
+        values["Tmax"] = values["Tmax"] + (taken[mask] - taken[aif.voxels].mean())
     maps = {name: _clipped(values[name], name, mask) for name in MAPS}
     return References(maps, aif, baseline, usable)
 

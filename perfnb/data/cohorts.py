@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from perfnb.data import phantom
+from perfnb.files import explain_unwritable
 from perfnb.maps import MAPS
 from perfnb.study import COHORTS, write_json
 
@@ -90,17 +91,18 @@ def make_phantoms(
     """
     recipe = {"phantom": _phantom_hash(), "cohort": cohort, "shape": list(shape), "seed": seed}
     stamp = folder / "phantom.json"
-    if stamp.is_file() and json.loads(stamp.read_text()) != recipe:
-        shutil.rmtree(folder)
-    if not stamp.is_file():
-        write_json(stamp, recipe)
-    for i in range(count):
-        name = f"sub-{i + 1:03d}"
-        done = folder / TRUTH / name / "done"
-        if not done.is_file():
-            patient = phantom.draw_patient(cohort, patient_seed(cohort, seed, i), shape)
-            phantom.write_patient(patient, folder, name)
-            done.touch()
+    with explain_unwritable(folder):
+        if not stamp.is_file() or json.loads(stamp.read_text()) != recipe:
+            stamp.unlink(missing_ok=True)  # first, so that a half-emptied folder is not believed
+            shutil.rmtree(folder, ignore_errors=True)
+            write_json(stamp, recipe)
+        for i in range(count):
+            name = f"sub-{i + 1:03d}"
+            done = folder / TRUTH / name / "done"
+            if not done.is_file():
+                patient = phantom.draw_patient(cohort, patient_seed(cohort, seed, i), shape)
+                phantom.write_patient(patient, folder, name)
+                done.touch()
     return find_cases(folder)[:count]
 
 
@@ -159,11 +161,17 @@ def _phantom_hash() -> str:
 
 def _case(patient: str, film: Path, others: dict[str, Path], truth: dict[str, Path]) -> Case:
     start = f"{patient}_"
+    beside = {
+        name: others[f"{stem}_{name}"]
+        for stem in (_stem(film), patient)
+        for name in ("mask", *MAPS)
+        if f"{stem}_{name}" in others
+    }
     return Case(
         patient,
         film,
-        others.get(f"{patient}_mask"),
-        {name: others[start + name] for name in MAPS if start + name in others},
+        beside.pop("mask", None),
+        beside,
         {
             stem.removeprefix(start): p
             for stem, p in sorted(truth.items())

@@ -12,11 +12,11 @@ from perfnb.classical.aif import NoAIF
 from perfnb.data.cohorts import Case
 from perfnb.grid import Grid
 from perfnb.maps import MAPS
-from perfnb.volumes import Series, brain_mask, read_mask, read_series, read_volume
+from perfnb.volumes import Series, brain_mask, read_mask, read_series, read_slice_times, read_volume
 
 log = logging.getLogger(__name__)
 GREY_AND_WHITE = (2, 3)  # labels of the phantom's tissue file
-BOLUS_PASSED = 0.5  # of the peak of the brain's mean delta R2*
+BOLUS_PASSED = 0.5  # of the largest drop of the brain's mean signal
 
 
 @dataclass
@@ -71,9 +71,9 @@ def prepare_patient(case: Case, settings: Mapping) -> Prepared:
     except ValueError as error:
         raise ValueError(f"{case.series_path}: {error}") from error
     grid = Grid.of(film.affine, film.data.shape, settings["matrix"], settings["slices"])
-    level = float(np.median(film.data[mask][:, baseline.frames].mean(axis=1)))
+    level = _baseline_level(film, mask, baseline)
     inside = grid.forward(mask, order=0)
-    frames, cut = fit_frames(film.data, mask, settings["frames"], case.series_path.name)
+    frames, cut = fit_frames(film.data, mask, baseline, settings["frames"], film.path.name)
     series = grid.forward(frames / np.float32(level))
     facts = {
         "patient": case.patient,
@@ -104,8 +104,16 @@ def prepare_patient(case: Case, settings: Mapping) -> Prepared:
     )
 
 
+def _baseline_level(film: Series, mask: np.ndarray, baseline: signal.Baseline) -> float:
+    """Return the median baseline signal of the brain's voxels that hold a signal."""
+    levels = film.data[mask][:, baseline.frames].mean(axis=1)
+    if not (levels > 0).any():
+        raise ValueError(f"{film.path}: no voxel of the mask is above zero before the bolus")
+    return float(np.median(levels[levels > 0]))
+
+
 def fit_frames(
-    series: np.ndarray, mask: np.ndarray, frames: int, name: str
+    series: np.ndarray, mask: np.ndarray, baseline: signal.Baseline, frames: int, name: str
 ) -> tuple[np.ndarray, int]:
     """Give a series the number of time points that the networks expect.
 
@@ -125,8 +133,8 @@ def fit_frames(
     if found <= frames:
         return np.pad(series, [(0, 0)] * 3 + [(0, frames - found)], mode="edge"), 0
     mean = series[mask].mean(axis=0)
-    drop = np.maximum(mean[:10].max() - mean, 0)
-    peak = int(np.argmax(drop))
+    drop = np.maximum(mean[baseline.frames].mean() - mean, 0)
+    peak = baseline.peak
     after = np.flatnonzero(drop[peak:] < BOLUS_PASSED * drop[peak])
     if not len(after) or peak + after[0] >= frames:
         raise ValueError(
@@ -139,9 +147,14 @@ def fit_frames(
 
 def _reference_maps(case: Case, film: Series, mask: np.ndarray, settings: Mapping):
     """Return maps on the film's grid, those of them computed here, and what to note down."""
-    given = {name: read_volume(path, film) for name, path in case.map_paths.items()}
+    given = {
+        name: _clip_given(read_volume(path, film), name, path.name)
+        for name, path in case.map_paths.items()
+        if name in settings["maps"]
+    }
     missing = [name for name in settings["maps"] if name not in given]
-    facts = {"references": "given" if not missing else "classical", "aif": "", "aif_reasons": ""}
+    source = "given and classical" if given else "classical"
+    facts = {"references": source if missing else "given", "aif": "", "aif_reasons": ""}
     if not missing:
         return {name: given[name] for name in settings["maps"]}, {}, facts
     turned = nib.as_closest_canonical(nib.Nifti1Image(film.data, film.affine))
@@ -158,15 +171,34 @@ def _reference_maps(case: Case, film: Series, mask: np.ndarray, settings: Mappin
             tuple(float(size) for size in nib.affines.voxel_sizes(turned.affine)[:2]),
             smoothing_mm=settings["smoothing_mm"],
             threshold=settings["threshold"],
+            slice_times_s=_turned_slice_times(film),
         )
     except NoAIF as refusal:
         log.warning("%s has no AIF: %s", case.patient, "; ".join(refusal.reasons))
-        return {}, {}, facts | {"aif": "none", "aif_reasons": "; ".join(refusal.reasons)}
+        facts |= {"references": "given" if given else "", "aif": "none"}
+        return given, {}, facts | {"aif_reasons": "; ".join(refusal.reasons)}
     computed = {n: nib.orientations.apply_orientation(made.maps[n], back) for n in missing}
     facts |= {"aif": "automatic"}
     facts |= {f"aif_{name}": round(value, 4) for name, value in made.aif.measures.items()}
     maps = {name: given.get(name, computed.get(name)) for name in settings["maps"]}
     return maps, computed, facts
+
+
+def _turned_slice_times(film: Series) -> np.ndarray | None:
+    times = read_slice_times(film)
+    if times is None:
+        return None
+    whole = np.broadcast_to(times, film.data.shape[:3])
+    return nib.orientations.apply_orientation(whole, nib.io_orientation(film.affine))
+
+
+def _clip_given(values: np.ndarray, name: str, path: str) -> np.ndarray:
+    """Clip a given map to its limits, as computed ones are: one wild voxel would set the scale."""
+    clipped = np.clip(values, *MAPS[name].limits)
+    changed = int((clipped != values).sum())
+    if changed:
+        log.warning("%s: %d voxels beyond %s are clipped", path, changed, MAPS[name].limits)
+    return clipped
 
 
 def _tissue(case: Case, film: Series, grid: Grid, inside: np.ndarray) -> np.ndarray:

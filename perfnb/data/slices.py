@@ -19,7 +19,7 @@ from perfnb.data.cohorts import NO_AIF, SPLITS, Case, split_patients
 from perfnb.data.preparation import Prepared, prepare_patient
 from perfnb.files import explain_unwritable, reserve, write_atomic, write_json
 from perfnb.maps import MAPS
-from perfnb.study import Run
+from perfnb.study import COHORTS, Run
 from perfnb.volumes import write_volume
 
 log = logging.getLogger(__name__)
@@ -77,18 +77,19 @@ class Slices(Dataset):
     def __init__(self, folder: Path, split: str, map_name: str, scaling: Scaling | None = None):
         self.folder, self.map_name = Path(folder), map_name
         members = json.loads((self.folder / "split.json").read_text())
-        self.patients: list[str] = members[split]
         index = pd.read_csv(self.folder / "slices" / "index.csv", dtype={"patient": str})
         self._rows = {p: g.index.to_numpy() for p, g in index.groupby("patient")}
         self._owner = index.patient.to_list()
-        self._index = np.concatenate([self._rows[p] for p in self.patients] or [np.empty(0, int)])
-        self.scaling = scaling or read_scaling(self.folder)
-        self.fingerprint = json.loads((self.folder / "slices" / "fingerprint.json").read_text())
         self._arrays = {
             p.stem: np.load(p, mmap_mode="r") for p in (self.folder / "slices").glob("*.npy")
         }
         if f"reference_{map_name}" not in self._arrays:
             raise ValueError(f"{folder} holds no map {map_name}: add it to 04_prepare's maps")
+        known = members[split] if split == NO_AIF else filter(self._has_reference, members[split])
+        self.patients: list[str] = list(known)
+        self._index = np.concatenate([self._rows[p] for p in self.patients] or [np.empty(0, int)])
+        self.scaling = scaling or read_scaling(self.folder)
+        self.fingerprint = json.loads((self.folder / "slices" / "fingerprint.json").read_text())
 
     @property
     def frames(self) -> int:
@@ -124,6 +125,10 @@ class Slices(Dataset):
             None if np.isnan(truth).any() else truth,
         )
 
+    def _has_reference(self, patient: str) -> bool:
+        first = self._arrays[f"reference_{self.map_name}"][self._rows[patient][0]]
+        return not np.isnan(first).any()
+
     def _scaled(self, array: str, rows, mask: np.ndarray) -> np.ndarray:
         values = self._arrays[array][rows].astype(np.float32)
         name = array.removeprefix("reference_")
@@ -150,6 +155,11 @@ def write_cohort(run: Run, cases: Sequence[Case], scaling: Scaling | None = None
     DataFrame
         One row a patient.
     """
+    if scaling is not None and run.cohort in COHORTS:
+        raise ValueError(
+            f"trained_on={run['trained_on']!r} is for a folder of films; the cohort {run.cohort} "
+            "has patients to train on: leave trained_on out"
+        )
     patients = [case.patient for case in cases]
     if scaling is None:
         split = split_patients(patients, run["split"], run["seed"])
@@ -161,7 +171,7 @@ def write_cohort(run: Run, cases: Sequence[Case], scaling: Scaling | None = None
         table, ranges = _fill(arrays, cases, run, split)
         scaling = scaling or Scaling({name: tuple(limits) for name, limits in ranges.items()})
         members = {s: table.patient[table.split == s].to_list() for s in (*SPLITS, NO_AIF)}
-        _check_splits(members, split)
+        _check_splits(members, split, of_own=run["trained_on"] is None)
         _check_scaling(scaling)
         _write_index(draft, cases, run["slices"])
         fingerprint = _fingerprint(arrays, scaling, members)
@@ -253,9 +263,11 @@ def _widen(ranges: dict[str, list[float]], prepared: Prepared) -> None:
         ranges[name] = [min(low, float(found.min())), max(high, float(found.max()))]
 
 
-def _check_splits(members: Mapping[str, list[str]], planned: Mapping[str, list[str]]) -> None:
+def _check_splits(
+    members: Mapping[str, list[str]], planned: Mapping[str, list[str]], of_own: bool
+) -> None:
     empty = [name for name in SPLITS if planned[name] and not members[name]]
-    if empty:
+    if empty and of_own:  # another cohort's model needs no patient with a reference
         raise ValueError(
             f"no patient is left for {', '.join(empty)}: {len(members[NO_AIF])} have no AIF "
             f"({', '.join(members[NO_AIF])}). Give more films, or reference maps beside them"

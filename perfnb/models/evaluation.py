@@ -16,7 +16,7 @@ from perfnb.grid import Grid
 from perfnb.metrics.tables import COLUMNS, evaluate_patient
 from perfnb.models.checkpoints import load_weights
 from perfnb.models.networks import make_generator
-from perfnb.study import COHORTS, READING, Run, require, write_atomic
+from perfnb.study import COHORTS, READING, Run, cohort_key, require, write_atomic
 from perfnb.volumes import write_volume
 
 
@@ -34,6 +34,20 @@ def require_model(run: Run, trained_on: str) -> Path:
         if trained_on not in COHORTS or made_by == "05_train":
             model = run.sibling(made_by, cohort=trained_on)
     return require(model.run_dir, model.chapter, model.settings)
+
+
+def refuse_other_patients(model_dir: Path, test: Slices) -> None:
+    """Raise ValueError if a model was trained on other slices than those now prepared.
+
+    After a new preparation a test patient may be one that the old weights have learnt from.
+    """
+    trained = json.loads((model_dir / "training.json").read_text())["data"]
+    if trained != test.fingerprint:
+        raise ValueError(
+            f"{model_dir} was trained on other slices than those now in {test.folder}, so its test "
+            "patients may be among those it learnt from: run chapter 05_train (06_finetune) again "
+            "with restart=True"
+        )
 
 
 def load_generator(model_dir: Path, frames: int, device: str = "cpu") -> nn.Module:
@@ -56,21 +70,15 @@ def model_scaling(run: Run, trained_on: str | None) -> Scaling | None:
     return read_scaling(require(other.data_dir, "04_prepare", other.settings, ignore=READING))
 
 
-def constant_value(training: Slices, model_dir: Path) -> float:
-    """Return the median reference value in tissue over the training patients, in physical units.
+def constant_value(run: Run, trained_on: str | None) -> float:
+    """Return the median reference value in tissue over the patients that the model learnt from.
 
-    A cohort without training patients takes the value noted where the model was trained.
+    In the map's unit; `trained_on` names their cohort, None the run's own.
     """
-    if training.patients:
-        slabs = (training.patient(p) for p in training.patients)
-        return float(np.median(np.concatenate([s.reference_physical[s.tissue] for s in slabs])))
-    noted = model_dir / "evaluation" / "constant.json"
-    if not noted.is_file():
-        raise FileNotFoundError(
-            f"{noted} is missing. Chapter 07_evaluate makes it for the cohort that the model was "
-            "trained on: run it there first."
-        )
-    return float(json.loads(noted.read_text())["constant"])
+    folder = run.sibling("04_prepare", cohort=trained_on or run.cohort).data_dir
+    training = Slices(folder, "train", run.map_name)
+    slabs = (training.patient(p) for p in training.patients)
+    return float(np.median(np.concatenate([s.reference_physical[s.tissue] for s in slabs])))
 
 
 def score(
@@ -85,7 +93,7 @@ def score(
     test : Slices
         The patients to score.
     predictions : mapping of patient to float array, shape (Z, H, W)
-        Scaled to [-1, 1].
+        Scaled to [-1, 1]; those of patients without a reference are not scored.
     constant : float
         In the map's unit.
 
@@ -95,8 +103,8 @@ def score(
         Columns as in `perfnb.metrics.tables.COLUMNS`.
     """
     name, rows = test.map_name, []
-    for patient, scaled in predictions.items():
-        slab = test.patient(patient)
+    for patient in test.patients:
+        slab, scaled = test.patient(patient), predictions[patient]
         fill = test.scaling.forward(name, np.full(slab.mask.shape, constant))
         filled = np.where(slab.mask, fill, np.float32(-1))
         models = {run.model_name: scaled, "constant": filled}
@@ -125,14 +133,15 @@ def write(
     predictions: Mapping[str, np.ndarray],
     table: pd.DataFrame,
     inputs: list[Path],
-    constant: float,
     device: str = "cpu",
 ) -> Path:
     """Write scores, prepared slices and NIfTI maps; the manifest comes last.
 
     A patient's map lies on the grid of the patient's film, with its affine, in physical units.
+    The evaluation of another cohort's model has a folder of its own.
     """
-    folder = run.run_dir / "evaluation"
+    other = run["trained_on"]
+    folder = run.run_dir / ("evaluation" if other is None else f"evaluation-{cohort_key(other)}")
     (folder / "manifest.json").unlink(missing_ok=True)
     shutil.rmtree(folder / "predictions", ignore_errors=True)
     cases = run.data_dir / "patients" if run.cohort in COHORTS else Path(run.cohort)
@@ -143,13 +152,12 @@ def write(
         prediction = np.where(slab.mask, test.scaling.backward(test.map_name, scaled), 0)
         path = folder / "predictions" / f"{patient}_{test.map_name}.nii.gz"
         _write_map(path, films[patient], prediction, slab.mask)
-        arrays |= _arrays(patient, slab, prediction)
+        if patient in test.patients:
+            arrays |= _arrays(patient, slab, prediction)
     with write_atomic(folder / "slices.npz") as temporary:
         np.savez_compressed(temporary, **arrays)
     with write_atomic(folder / "metrics.csv") as temporary:
         table.to_csv(temporary, index=False)
-    with write_atomic(folder / "constant.json") as temporary:
-        temporary.write_text(json.dumps({"constant": constant}))
     return run.write_manifest(folder, inputs, device)
 
 
@@ -172,15 +180,29 @@ def example_row(slab: Slab, drawn: np.ndarray, z: int | None = None) -> dict[str
     """
     z = int(slab.mask.sum(axis=(1, 2)).argmax()) if z is None else z
     inside = slab.mask[z]
-    frame = int(slab.series[z][:, inside].mean(axis=1).argmin())
     reference = slab.reference_physical[z]
     maps = {"reference": reference, "prediction": drawn[z], "error": drawn[z] - reference}
-    return {"input": slab.series[z, frame], **maps, "mask": inside}
+    return {"input": slab.series[z, _darkest_frame(slab, z)], **maps, "mask": inside}
 
 
-def quantile_patients(ordered: list[str]) -> tuple[str, str, str]:
-    """Return the first, the middle and the last of patients ordered by their error."""
-    return ordered[0], ordered[len(ordered) // 2], ordered[-1]
+def quantile_patients(ordered: list[str]) -> dict[str, str]:
+    """Return the best, the median and the worst of patients ordered by their error."""
+    if not ordered:
+        return {}
+    return {"best": ordered[0], "median": ordered[len(ordered) // 2], "worst": ordered[-1]}
+
+
+def compare_with_constant(table: pd.DataFrame, model: str, unit: str) -> str:
+    """Return in one sentence whether a model beats the constant in tissue."""
+    inside = table.query("against == 'reference' and region == 'tissue'")
+    means = inside[inside.measure == "MAE_physical"].groupby("model").value.mean()
+    if means.empty:
+        return "No test patient has a reference: there is nothing to score."
+    verdict = "beats" if means[model] < means["constant"] else "does **not** beat"
+    return (
+        f"Mean absolute error in tissue against the reference: {model} {means[model]:.2f} {unit}, "
+        f"constant {means['constant']:.2f} {unit}. The network {verdict} the constant."
+    )
 
 
 def _write_map(path: Path, film: Path, drawn: np.ndarray, mask: np.ndarray) -> None:
@@ -190,16 +212,18 @@ def _write_map(path: Path, film: Path, drawn: np.ndarray, mask: np.ndarray) -> N
     write_volume(path, grid.backward_inside(drawn, mask), image.affine, image.header)
 
 
-def _arrays(patient: str, slab, prediction: np.ndarray) -> dict[str, np.ndarray]:
-    inside = slab.mask.sum(axis=(1, 2)).argmax()
-    frame = int(slab.series[inside][:, slab.mask[inside]].mean(axis=1).argmin())
+def _arrays(patient: str, slab: Slab, prediction: np.ndarray) -> dict[str, np.ndarray]:
     arrays = {
         "prediction": prediction.astype(np.float32),
         "reference": slab.reference_physical,
         "tissue": slab.tissue,
         "mask": slab.mask,
-        "film": slab.series[:, frame],
+        "film": slab.series[:, _darkest_frame(slab, int(slab.mask.sum(axis=(1, 2)).argmax()))],
     }
     if slab.truth is not None:
         arrays["truth"] = slab.truth
     return {f"{patient}/{name}": array for name, array in arrays.items()}
+
+
+def _darkest_frame(slab: Slab, z: int) -> int:
+    return int(slab.series[z][:, slab.mask[z]].mean(axis=1).argmin())

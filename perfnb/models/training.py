@@ -131,7 +131,7 @@ def averaging_step(nets: Networks, decay: float, step: int) -> None:
 
 
 def train_epoch(nets: Networks, slices: Slices, settings: Mapping, epoch: int) -> dict[str, float]:
-    """Show every training slice once, in an order drawn from seed and epoch.
+    """Show the training slices in an order drawn from seed and epoch, in full batches.
 
     Returns the epoch's mean losses; the generator's L1 per brain pixel, since background is met
     exactly and would only dilute it.
@@ -205,6 +205,7 @@ def fit(
     FloatingPointError
         A loss is not a number; says at which step and slices. The last checkpoint stays.
     """
+    _refuse_bad_start(training, validation, restart)
     identity = {"model_name": model_name, "map_name": training.map_name, **settings}
     identity |= {"data": training.fingerprint, "init_from": checkpoints.weights_hash(init_from)}
     with _alone_in(run_dir):
@@ -230,7 +231,7 @@ def fit(
             checkpoints.save(run_dir, nets, history, identity)
             bar.update(1)
         bar.close()
-        return _finish(run_dir, history, plateau)
+        return _finish(run_dir, history, plateau, training.fingerprint)
 
 
 def describe(summary: Mapping) -> str:
@@ -245,7 +246,21 @@ def _ended(history: list[dict], plateau: Plateau) -> bool:
     return plateau.reached([row["validation_mae"] for row in history])
 
 
-def _finish(run_dir: Path, history: list[dict], plateau: Plateau) -> pd.DataFrame:
+def _refuse_bad_start(training: Slices, validation: Slices, restart: bool) -> None:
+    if not isinstance(restart, bool):
+        raise ValueError(
+            f"restart={restart!r} is a {type(restart).__name__}; expected True or False"
+        )
+    for name, slices in (("training", training), ("validation", validation)):
+        if not slices.patients:
+            raise ValueError(
+                f"{slices.folder} holds no {name} patient with {slices.map_name}: it was prepared "
+                "with trained_on to apply another cohort's model, or has no references; prepare it "
+                "again without trained_on to train on it"
+            )
+
+
+def _finish(run_dir: Path, history: list[dict], plateau: Plateau, fingerprint: str) -> pd.DataFrame:
     table = pd.DataFrame(history)
     with write_atomic(run_dir / "history.csv") as temporary:
         table.to_csv(temporary, index=False)
@@ -254,6 +269,7 @@ def _finish(run_dir: Path, history: list[dict], plateau: Plateau) -> pd.DataFram
         "best_epoch": int(table.validation_mae.idxmin()) + 1,
         "epochs": len(table),
         "validation_mae": float(table.validation_mae.min()),
+        "data": fingerprint,
     }
     write_json(run_dir / "training.json", summary)
     return table
