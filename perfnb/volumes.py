@@ -88,7 +88,10 @@ def read_series(
     finite = np.isfinite(data).all(axis=3)
     data = np.where(finite[..., None], data, np.float32(0))
     if not (data.max(axis=3) > data.min(axis=3)).any():
-        raise ValueError(f"{path} never changes: every voxel is constant, zero or not a number")
+        raise ValueError(
+            f"{path} never changes: every voxel is constant, zero or not a number; expected a "
+            "signal that falls while the bolus passes: export the film again"
+        )
     return Series(data, image.affine, image.header, *times, path, int((~finite).sum()))
 
 
@@ -245,7 +248,7 @@ def _times(path: Path, **given: float | None) -> list[float]:
                 f"{sidecar.name}, or the parameter {name} in seconds"
             )
         if not low <= value <= high:
-            hint = ": this looks like milliseconds, divide by 1000" if value > high else ""
+            hint = ": in milliseconds? divide by 1000" if value > high else ": correct it"
             raise ValueError(
                 f"{name}={value} of {path.name} ({source}); expected {low} to {high} s{hint}"
             )

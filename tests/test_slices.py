@@ -194,8 +194,8 @@ def test_map_that_is_the_same_everywhere_is_refused(tmp_path, monkeypatch):
     folder = write_folder(tmp_path / "films")
     for path in folder.glob("*_Tmax.nii.gz"):
         image = nib.load(path)
-        nib.save(nib.Nifti1Image(np.zeros(image.shape, np.float32), image.affine), path)
-    with pytest.raises(ValueError, match="Tmax is 0.0 everywhere in the training patients"):
+        nib.save(nib.Nifti1Image(np.full(image.shape, 5, np.float32), image.affine), path)
+    with pytest.raises(ValueError, match="Tmax is 5.0 everywhere in the training patients"):
         prepare(folder)
 
 

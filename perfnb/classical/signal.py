@@ -114,7 +114,10 @@ def find_baseline(signal: np.ndarray, mask: np.ndarray) -> Baseline:
     voxels = signal[mask]
     voxels = voxels[np.isfinite(voxels).all(axis=-1) & (voxels.mean(axis=-1) > 0)]
     if not len(voxels):
-        raise ValueError("series has no voxel in the mask that is finite and positive throughout")
+        raise ValueError(
+            "series has no voxel in the mask whose signal is finite and above zero on average; "
+            "expected a brain: check the mask, and that the series holds magnitudes"
+        )
     drop, noise, peak = _mean_drop(voxels.mean(axis=0, dtype=float))
     threshold = max(0.05 * drop[peak], 4 * noise)
     quiet = np.flatnonzero(drop[:peak] < threshold)
@@ -144,7 +147,8 @@ def _mean_drop(curve: np.ndarray) -> tuple[np.ndarray, float, int]:
         raise ValueError(
             f"series shows no bolus: the brain's mean signal falls by {max(drop[peak], 0):.1%} and "
             f"rises again by {after / level:.1%}; expected a fall of at least "
-            f"{MIN_BOLUS_DROP:.0%} and a recovery: check that this is a DSC series"
+            f"{MIN_BOLUS_DROP:.0%} and a recovery: check that this is a DSC series and that the "
+            "mask covers the brain"
         )
     return drop, noise, peak
 

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -69,6 +70,8 @@ def prepare_patient(case: Case, settings: Mapping) -> Prepared:
         baseline = signal.find_baseline(film.data, mask)
         maps, computed, facts = _reference_maps(case, film, mask, settings)
     except ValueError as error:
+        if any(str(path) in str(error) for path in case.paths):
+            raise
         raise ValueError(f"{case.series_path}: {error}") from error
     grid = Grid.of(film.affine, film.data.shape, settings["matrix"], settings["slices"])
     level = _baseline_level(film, mask, baseline)
@@ -148,7 +151,7 @@ def fit_frames(
 def _reference_maps(case: Case, film: Series, mask: np.ndarray, settings: Mapping):
     """Return maps on the film's grid, those of them computed here, and what to note down."""
     given = {
-        name: _clip_given(read_volume(path, film), name, path.name)
+        name: _check_given(read_volume(path, film), mask, name, path)
         for name, path in case.map_paths.items()
         if name in settings["maps"]
     }
@@ -192,12 +195,17 @@ def _turned_slice_times(film: Series) -> np.ndarray | None:
     return nib.orientations.apply_orientation(whole, nib.io_orientation(film.affine))
 
 
-def _clip_given(values: np.ndarray, name: str, path: str) -> np.ndarray:
+def _check_given(values: np.ndarray, mask: np.ndarray, name: str, path: Path) -> np.ndarray:
     """Clip a given map to its limits, as computed ones are: one wild voxel would set the scale."""
+    if not values[mask].any():
+        raise ValueError(
+            f"{path} is 0 or not a number in the whole brain; expected {name} in "
+            f"{MAPS[name].unit}: replace the map, or remove it to have it made"
+        )
     clipped = np.clip(values, *MAPS[name].limits)
     changed = int((clipped != values).sum())
     if changed:
-        log.warning("%s: %d voxels beyond %s are clipped", path, changed, MAPS[name].limits)
+        log.warning("%s: %d voxels beyond %s are clipped", path.name, changed, MAPS[name].limits)
     return clipped
 
 
