@@ -81,16 +81,31 @@ def test_generator_is_built_as_its_folder_says(tmp_path, run):
     assert all(torch.equal(v, built.state_dict()[k]) for k, v in generator.state_dict().items())
 
 
-def test_constant_is_the_median_in_the_tissue_of_training_patients(run, tmp_path):
+def test_constant_is_the_median_in_the_tissue_of_training_patients(run):
     training = Slices(run.data_dir, "train", "Tmax")
     slabs = [training.patient(p) for p in training.patients]
     expected = np.median(np.concatenate([s.reference_physical[s.tissue] for s in slabs]))
-    assert evaluation.constant_value(training, tmp_path) == pytest.approx(float(expected))
-    training.patients = []
-    with pytest.raises(FileNotFoundError, match="constant.json is missing. Chapter 07_evaluate"):
-        evaluation.constant_value(training, tmp_path)
-    write_json(tmp_path / "evaluation" / "constant.json", {"constant": 3.5})
-    assert evaluation.constant_value(training, tmp_path) == 3.5
+    assert evaluation.constant_value(run, None) == pytest.approx(float(expected))
+
+
+def test_model_trained_on_other_slices_is_not_scored(run, tmp_path):
+    test = Slices(run.data_dir, "test", "Tmax")
+    write_json(tmp_path / "training.json", {"data": test.fingerprint})
+    evaluation.refuse_other_patients(tmp_path, test)
+    write_json(tmp_path / "training.json", {"data": "another split"})
+    with pytest.raises(ValueError, match="was trained on other slices than those now in"):
+        evaluation.refuse_other_patients(tmp_path, test)
+
+
+def test_sentence_on_the_constant_follows_the_numbers(run):
+    test = Slices(run.data_dir, "test", "Tmax")
+    table = evaluation.score(run, test, references(test), constant=6.0)
+    assert "The network beats the constant" in evaluation.compare_with_constant(
+        table, "pix2pix", "s"
+    )
+    worse = table.assign(value=table.value.where(table.model != "pix2pix", 99.0))
+    assert "does **not** beat" in evaluation.compare_with_constant(worse, "pix2pix", "s")
+    assert "nothing to score" in evaluation.compare_with_constant(table[:0], "pix2pix", "s")
 
 
 def test_perfect_maps_have_perfect_scores_beside_a_constant_that_has_not(run):
@@ -191,5 +206,10 @@ def test_scaling_of_a_model_is_that_of_the_cohort_it_was_trained_on(films, tmp_p
 
 
 def test_first_middle_and_last_patient_are_shown():
-    assert evaluation.quantile_patients(list("abcde")) == ("a", "c", "e")
-    assert evaluation.quantile_patients(["a"]) == ("a", "a", "a")
+    assert evaluation.quantile_patients(list("abcde")) == {
+        "best": "a",
+        "median": "c",
+        "worst": "e",
+    }
+    assert evaluation.quantile_patients(["a"]) == dict.fromkeys(("best", "median", "worst"), "a")
+    assert evaluation.quantile_patients([]) == {}

@@ -1,5 +1,6 @@
 """A film becomes slices of one size, orientation and level, and its maps come along."""
 
+import json
 import logging
 
 import nibabel as nib
@@ -9,6 +10,7 @@ from scipy import ndimage
 from small_films import AFFINE, preparation, write_film, write_volume
 from synthetic_curves import small_series
 
+from perfnb.classical.signal import Baseline
 from perfnb.data.cohorts import find_cases
 from perfnb.data.preparation import fit_frames, prepare_patient
 from perfnb.maps import MAPS
@@ -18,26 +20,30 @@ def prepared(folder, **changes):
     return prepare_patient(find_cases(folder)[0], preparation(folder, **changes).settings)
 
 
-def bolus(frames: int, arrival: int = 12, width: int = 10):
-    """Return a film (2, 2, 1, frames) that is dark from `arrival` on for `width` frames."""
+def bolus(frames: int, arrival: int = 12, width: int = 10, first: float = 100.0):
+    """Return a film (2, 2, 1, frames), dark from `arrival` on for `width` frames, its mask, and
+    its baseline; `first` is the signal of the first frame, above steady state."""
     curve = np.full(frames, 100.0)
     curve[arrival : arrival + width] = 60
-    return np.tile(curve, (2, 2, 1, 1)).astype(np.float32), np.ones((2, 2, 1), bool)
+    curve[0] = first
+    series = np.tile(curve, (2, 2, 1, 1)).astype(np.float32)
+    return series, np.ones((2, 2, 1), bool), Baseline(1, arrival, arrival, arrival + 1)
 
 
 def test_shorter_films_repeat_their_last_frame():
-    series, mask = bolus(57)
+    series, mask, baseline = bolus(57)
     series[..., -1] = 7
-    fitted, cut = fit_frames(series, mask, 80, "f")
+    fitted, cut = fit_frames(series, mask, baseline, 80, "f")
     assert fitted.shape == (2, 2, 1, 80) and cut == 0
     np.testing.assert_array_equal(fitted[..., :57], series)
     assert (fitted[..., 57:] == 7).all()
 
 
-def test_longer_films_lose_their_end_with_a_warning(caplog):
-    series, mask = bolus(91)
+@pytest.mark.parametrize("first", [100.0, 300.0])
+def test_longer_films_lose_their_end_with_a_warning(caplog, first):
+    series, mask, baseline = bolus(91, first=first)
     with caplog.at_level(logging.WARNING):
-        fitted, cut = fit_frames(series, mask, 80, "f.nii")
+        fitted, cut = fit_frames(series, mask, baseline, 80, "f.nii")
     np.testing.assert_array_equal(fitted, series[..., :80])
     assert cut == 11
     assert "f.nii has 91 time points: the last 11 are cut" in caplog.text
@@ -71,7 +77,10 @@ def test_given_maps_are_taken_and_missing_ones_are_made(tmp_path):
     patient = prepared(tmp_path)
     assert set(patient.references) == set(MAPS)
     assert set(patient.computed) == {"CBV", "MTT", "TTP"}
-    assert (patient.facts["references"], patient.facts["aif"]) == ("classical", "automatic")
+    assert (patient.facts["references"], patient.facts["aif"]) == (
+        "given and classical",
+        "automatic",
+    )
     given = nib.load(tmp_path / "p_Tmax.nii.gz").get_fdata()
     middle = patient.references["Tmax"][patient.mask]
     assert np.median(middle) == pytest.approx(np.median(given[given > 0]), rel=0.1)
@@ -198,3 +207,42 @@ def test_background_in_the_mask_does_not_move_the_baseline(tmp_path):
     found = prepared(tmp_path).facts
     for name in ("baseline_first", "baseline_last"):
         assert abs(found[name] - expected[name]) <= 1, name
+
+
+def test_tmax_is_corrected_for_the_time_at_which_a_slice_was_taken(tmp_path):
+    path = write_film(tmp_path, "p", maps=())
+    sidecar = path.with_name("p.json")
+    plain = prepared(tmp_path).computed
+    times = json.loads(sidecar.read_text())
+    slices = nib.load(path).shape[2]
+    sidecar.write_text(json.dumps({**times, "SliceTiming": [0.0] * (slices - 1) + [0.5]}))
+    late = prepared(tmp_path).computed
+    inside = (plain["Tmax"] > 1) & (plain["Tmax"] < 19)
+    shift = np.where(inside, late["Tmax"] - plain["Tmax"], np.nan)
+    per_slice = np.nanmedian(shift, axis=(0, 1))
+    np.testing.assert_allclose(per_slice[-1] - per_slice[:-1], 0.5, atol=1e-3)
+    np.testing.assert_array_equal(late["TTP"], plain["TTP"])
+    sidecar.write_text(json.dumps({**times, "SliceTiming": [0.0, 999.0]}))
+    with pytest.raises(ValueError, match="SliceTiming in .*p.json holds 2 times"):
+        prepared(tmp_path)
+
+
+def test_given_maps_are_clipped_to_their_limits(tmp_path, caplog):
+    path = write_film(tmp_path, "p", maps=("CBF",))
+    given = path.with_name("p_CBF.nii.gz")
+    image = nib.load(given)
+    wild = image.get_fdata(dtype=np.float32)
+    wild[wild.shape[0] // 2, wild.shape[1] // 2, 0] = 5000
+    nib.save(nib.Nifti1Image(wild, image.affine), given)
+    with caplog.at_level(logging.WARNING):
+        patient = prepared(tmp_path)
+    assert patient.references["CBF"].max() <= MAPS["CBF"].limits[1]
+    assert "p_CBF.nii.gz: " in caplog.text and "are clipped" in caplog.text
+
+
+def test_zero_voxels_in_the_mask_do_not_count_for_the_level(tmp_path):
+    path = write_film(tmp_path, "p", maps=())
+    film = nib.load(path)
+    everywhere = np.ones(film.shape[:3], np.uint8)
+    nib.save(nib.Nifti1Image(everywhere, film.affine), path.with_name("p_mask.nii.gz"))
+    assert np.isfinite(prepared(tmp_path).series).all()
