@@ -18,10 +18,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import nbformat
+from filelock import FileLock, Timeout
 from traitlets.config import Config
 
 from perfnb import files
 from perfnb import parameters as chapter_parameters
+from perfnb import study as studies
+from perfnb.maps import spec
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 logger = logging.getLogger("papermill")
@@ -60,7 +63,9 @@ def run_chapter(
     """
     import papermill
 
-    values = chapter_parameters.check(notebook.stem, chapter_parameters.read(notebook), parameters)
+    known = chapter_parameters.read(notebook)
+    values = chapter_parameters.check(notebook.stem, known, parameters)
+    _refuse_unknown_names({name: p.default for name, p in known.items()} | values)
     log = log or output.with_suffix(".log")
     partial = log.with_suffix(".partial.ipynb")
     begin = time.monotonic()
@@ -93,6 +98,23 @@ def run_chapter(
         nbformat.write(executed, temporary)
     partial.unlink()
     return time.monotonic() - begin
+
+
+def _refuse_unknown_names(values: dict[str, object]) -> None:
+    """Raise ValueError for a study, cohort, map or model that does not exist, naming the known."""
+    if "study" in values:
+        studies.read_study(values["study"])
+    for name in ("cohort", "init_from", "trained_on"):
+        if values.get(name) is not None:
+            try:
+                studies.cohort_key(values[name])
+            except ValueError as error:
+                raise ValueError(str(error).replace("cohort=", f"{name}=", 1)) from error
+    if "map_name" in values:
+        spec(values["map_name"])
+    if values.get("model_name", studies.MODELS[0]) not in studies.MODELS:
+        known = ", ".join(studies.MODELS)
+        raise ValueError(f"model_name={values['model_name']!r} is unknown; known: {known}")
 
 
 def _kernel_config(folder: str) -> Config:
@@ -128,6 +150,34 @@ def _logging_to(path: Path) -> Iterator[None]:
         handler.close()
 
 
+@contextmanager
+def _slot(count: str, folder: str) -> Iterator[None]:
+    """Hold one of `count` locks in a folder while a chapter runs; 0 holds none.
+
+    Snakemake 9.15 forgets to count a job that was the only one ready, and starts more jobs than
+    there are cores from then on. A lock ends with its process, however that ends.
+    """
+    if not int(count):
+        yield
+        return
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    locks = [FileLock(Path(folder) / f"{i}.lock") for i in range(int(count))]
+    while (held := next((lock for lock in locks if _acquired(lock)), None)) is None:
+        time.sleep(0.2)
+    try:
+        yield
+    finally:
+        held.release()
+
+
+def _acquired(lock: FileLock) -> bool:
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return False
+    return True
+
+
 def end_with(parent: int) -> None:
     """End this process, and so its kernel, within a second of its parent's end.
 
@@ -152,14 +202,20 @@ def main(arguments: list[str] | None = None) -> int:
         "-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE")
     )
     command.add_argument("--log", type=Path, help="log file (default: beside the output)")
+    command.add_argument(
+        "--slots", nargs=2, metavar=("N", "FOLDER"), help="wait until fewer than N others run"
+    )
     command.add_argument("--end-with-parent", action="store_true", help="for workflows")
     options = parser.parse_args(arguments)
     if options.end_with_parent:
         end_with(os.getppid())
     try:
-        seconds = run_chapter(
-            options.notebook, options.output, dict(options.parameters), options.log
-        )
+        given = dict(options.parameters)
+        for name in {"cohort", "trained_on", "init_from"} & set(given):
+            if Path(given[name]).is_dir():  # the kernel works in the notebook's folder
+                given[name] = str(Path(given[name]).resolve())
+        with _slot(*(options.slots or ("0", "."))):
+            seconds = run_chapter(options.notebook, options.output, given, options.log)
     except ChapterError as error:
         print(error, file=sys.stderr)
         return 1

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -198,3 +199,38 @@ def test_kernel_ends_with_a_killed_runner_and_the_runner_with_its_parent(write, 
     shell.wait()
     assert wait_until(lambda: not is_alive(runner) and not is_alive(kernel), 10)
     assert not (tmp_path / "o.ipynb").exists()
+
+
+def test_no_more_chapters_run_at_once_than_there_are_slots(tmp_path):
+    folder = str(tmp_path / "slots")
+    running, most = [], []
+
+    def work() -> None:
+        with chapters._slot("2", folder):
+            running.append(1)
+            most.append(len(running))
+            time.sleep(0.3)
+            running.pop()
+
+    threads = [threading.Thread(target=work) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(most) == 5 and max(most) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "known"),
+    [
+        ("study", "huge", "known studies: full, paper, small, tiny"),
+        ("cohort", "subacute", "expected acute, chronic or an existing folder"),
+        ("map_name", "Tmin", "known maps: CBF, CBV, MTT, Tmax, TTP"),
+        ("model_name", "cyclegan", "known: pix2pix, temp-pix2pix"),
+    ],
+)
+def test_unknown_names_are_refused_before_anything_starts(tmp_path, name, value, known):
+    chapter = Path(__file__).parents[1] / "notebooks" / "05_train.ipynb"
+    with pytest.raises(ValueError, match=f"{name}='{value}' is unknown.*{known}"):
+        chapters.run_chapter(chapter, tmp_path / "out.ipynb", {name: value})
+    assert not list(tmp_path.iterdir())

@@ -13,7 +13,6 @@ VERBS = {
     "06_finetune": "Fine-tune",
     "07_evaluate": "Evaluate",
 }
-FINETUNED = "chronic"
 FENCE = re.compile(r"^\s*(`{3,}|:{3,})\s*(\{[\w-]+\})?")
 HEADING = re.compile(r"^(#+)\s+(.*)")
 EXERCISES = re.compile(r"^exercises?\b", re.IGNORECASE)
@@ -62,15 +61,15 @@ def plan(matrix: dict) -> list[Page]:
         In reading order.
     """
     cohorts, models, maps = matrix["cohorts"], matrix["models"], matrix["maps"]
-    first = "acute" if "acute" in cohorts else cohorts[0]
+    first, shown_cohorts = cohorts[0], cohorts[:2]
     model = "temp-pix2pix" if "temp-pix2pix" in models else models[-1]
     shown_map = "Tmax" if "Tmax" in maps else maps[0]
     trained = [(c, m, n) for c in cohorts for n in maps for m in models]
     pages = [Page("01_bolus", is_shown=True)]
     pages += [Page("04_prepare", cohort, is_shown=cohort == first) for cohort in cohorts]
     for cohort, name, map_name in trained:
-        chapter = "06_finetune" if cohort == FINETUNED else "05_train"
-        is_shown = (name, map_name) == (model, shown_map) and cohort in (first, FINETUNED)
+        chapter = "05_train" if cohort == first else "06_finetune"
+        is_shown = (name, map_name) == (model, shown_map) and cohort in shown_cohorts
         pages.append(Page(chapter, cohort, name, map_name, is_shown))
     for cohort, name, map_name in trained:
         is_shown = (cohort, name, map_name) == (first, model, shown_map)

@@ -11,8 +11,8 @@ import pandas as pd
 from pages import Page
 
 PACKAGES = (
-    "accelerate", "jupyter-book", "matplotlib", "nibabel", "nilearn", "numpy", "pandas",
-    "papermill", "safetensors", "scikit-image", "scipy", "snakemake", "statsmodels", "torch",
+    "jupyter-book", "matplotlib", "nibabel", "nilearn", "numpy", "pandas",
+    "papermill", "safetensors", "scikit-image", "scipy", "snakemake", "torch",
 )  # fmt: skip
 SCORES = {
     "SSIM, slice": {"region": "slice", "measure": "SSIM"},

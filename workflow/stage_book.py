@@ -20,6 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from pages import Page, plan, read_execution, to_page  # noqa: E402
 from report_pages import build_page, runs_page  # noqa: E402
 
+from perfnb import study as studies  # noqa: E402
+
 PROJECT = Path(__file__).resolve().parents[1]
 IGNORED = shutil.ignore_patterns("__pycache__", "*.pyc", ".ipynb_checkpoints")
 
@@ -46,7 +48,7 @@ def stage(study: str, home: Path, source: Path) -> list[Page]:
     ValueError, FileNotFoundError
         Unknown study; a chapter that was not executed, with the command that executes it.
     """
-    pages = plan(_read_study(study)["matrix"])
+    pages = plan(studies.read_study(study)["matrix"])
     command = f'"make book STUDY={study}"'
     chapters = home / "results" / study / "chapters"
     executed = {p: read_execution(chapters / f"{p.execution}.ipynb", command) for p in pages}
@@ -74,14 +76,6 @@ def build(source: Path, html: Path) -> Path:
     shutil.rmtree(html, ignore_errors=True)
     shutil.move(source / "_build" / "html", html)
     return html / "index.html"
-
-
-def _read_study(study: str) -> dict:
-    folder = PROJECT / "workflow" / "studies"
-    known = sorted(path.stem for path in folder.glob("*.yml"))
-    if study not in known:
-        raise ValueError(f"study={study!r} is unknown; known studies: {', '.join(known)}")
-    return yaml.safe_load((folder / f"{study}.yml").read_text(encoding="utf-8"))
 
 
 def _write_settings(source: Path, study: str, pages: list[Page]) -> None:
