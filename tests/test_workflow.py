@@ -39,7 +39,7 @@ with open(run.home / "order.txt", "a") as order:
 if Path("slow").exists() and {chapter!r} == "05_train":
     (folder / "checkpoint").write_text(str(os.getpid()))
     time.sleep(120)
-assert not Path("broken").exists() or {chapter!r} != "07_evaluate", "the weights do not fit"
+assert not Path("broken").exists() or {chapter!r} != "04_prepare", "the films do not fit"
 run.write_manifest(folder)
 """
 
@@ -133,18 +133,18 @@ def test_failed_chapter_shows_its_error_and_log_and_the_run_goes_on_once_repaire
 ):
     broken = project / "notebooks" / "broken"
     broken.touch()
-    target = "results/tiny/chapters/07_evaluate--acute--pix2pix--Tmax.ipynb"
+    target = "results/tiny/chapters/04_prepare--acute.ipynb"
     failed = run_study(project, target, root=project, check=False)
     assert failed.returncode == 1
-    assert "AssertionError: the weights do not fit" in failed.stdout
-    log = project / "logs/tiny/07_evaluate--acute--pix2pix--Tmax.log"
-    assert "the weights do not fit" in log.read_text()
+    assert "AssertionError: the films do not fit" in failed.stdout
+    log = project / "logs/tiny/04_prepare--acute.log"
+    assert "the films do not fit" in log.read_text()
     assert log.with_suffix(".partial.ipynb").exists()
     assert not (project / target).exists()
     broken.unlink()
     order(project)
     run_study(project, target, root=project)
-    assert order(project) == [("07_evaluate", "acute")]
+    assert order(project) == [("04_prepare", "acute")]
     assert (project / target).exists()
 
 
