@@ -8,6 +8,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
+LOCK_SECONDS = 120
 UNWRITABLE = (
     errno.ENOSPC,
     errno.EDQUOT,
@@ -62,6 +65,31 @@ def reserve(path: Path) -> None:
     if hasattr(os, "posix_fallocate"):
         with explain_unwritable(path), open(path, "r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Make a folder and hold its lock: two runs must not write into one folder.
+
+    Raises
+    ------
+    TimeoutError
+        Another run still holds it after LOCK_SECONDS.
+    """
+    with explain_unwritable(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock", timeout=LOCK_SECONDS)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise TimeoutError(
+                f"another run has been working in {folder} for {LOCK_SECONDS} s: wait until it "
+                "ends, or end it"
+            ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_json(path: Path, content: Mapping | str) -> Path:

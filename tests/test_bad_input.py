@@ -312,28 +312,19 @@ def test_read_only_folder_is_named(films, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("chapter", "parameters", "last"),
+    ("chapter", "name", "value", "status", "last"),
     [
-        (
-            "04_prepare",
-            {"cohort": "FILMS"},
-            "ValueError: .*p1.nii.gz has 9 time points; expected at",
-        ),
-        (
-            "07_evaluate",
-            {"map_name": "Tmx"},
-            "ValueError: map_name='Tmx' is unknown; known maps: CBF",
-        ),
+        ("04_prepare", "cohort", "FILMS", 1, "ValueError: .*p1.nii.gz has 9 time points; expected"),
+        ("07_evaluate", "map_name", "Tmx", 2, "map_name='Tmx' is unknown; known maps: CBF, CBV"),
     ],
 )
 def test_chapter_ends_with_the_message_on_its_last_line(
-    films, home, capsys, chapter, parameters, last
+    films, home, capsys, chapter, name, value, status, last
 ):
     BAD_FILMS["short"][0](films)
-    given = {"study": "tiny"} | {k: v.replace("FILMS", str(films)) for k, v in parameters.items()}
     notebook, output = ROOT / "notebooks" / f"{chapter}.ipynb", home / f"{chapter}.ipynb"
-    options = [text for name, value in given.items() for text in ("-p", name, value)]
-    assert chapters.main(["run", str(notebook), str(output), *options]) == 1
+    options = ["-p", "study", "tiny", "-p", name, value.replace("FILMS", str(films))]
+    assert chapters.main(["run", str(notebook), str(output), *options]) == status
     message = capsys.readouterr().err.strip().splitlines()[-1]
     assert re.match(last, message), message
     assert not output.exists()

@@ -94,7 +94,7 @@ def test_bad_shapes_are_named():
         find_baseline(series, truth["mask"][1:])
     with pytest.raises(ValueError, match="mask is empty"):
         find_baseline(series, np.zeros_like(truth["mask"]))
-    with pytest.raises(ValueError, match="finite and positive"):
+    with pytest.raises(ValueError, match="finite and above zero"):
         find_baseline(series * np.nan, truth["mask"])
 
 

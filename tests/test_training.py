@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 from small_films import prepare, write_folder
 
+from perfnb import files
 from perfnb.data.slices import Slices
 from perfnb.models import checkpoints, inference, training
 from perfnb.models.networks import make_generator
@@ -375,9 +376,9 @@ def test_validation_that_is_not_a_number_is_refused(fit, monkeypatch, tmp_path):
 
 
 def test_folder_in_use_is_refused_after_waiting(fit, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "LOCK_SECONDS", 0.1)
-    with training._alone_in(tmp_path / "run"):
-        with pytest.raises(TimeoutError, match="another run has been training in .*run"):
+    monkeypatch.setattr(files, "LOCK_SECONDS", 0.1)
+    with files.alone_in(tmp_path / "run"):
+        with pytest.raises(TimeoutError, match="another run has been working in .*run"):
             fit()
 
 

@@ -7,27 +7,24 @@ import copy
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from filelock import FileLock, Timeout
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from perfnb.data.slices import Slices
-from perfnb.files import explain_unwritable, write_atomic, write_json
+from perfnb.files import alone_in, write_atomic, write_json
 from perfnb.models import checkpoints, inference
 from perfnb.models.networks import PatchDiscriminator, initialise, make_generator
 
 log = logging.getLogger(__name__)
 BETAS = (0.5, 0.999)
-LOCK_SECONDS = 120
 
 
 @dataclass
@@ -208,7 +205,7 @@ def fit(
     _refuse_bad_start(training, validation, restart)
     identity = {"model_name": model_name, "map_name": training.map_name, **settings}
     identity |= {"data": training.fingerprint, "init_from": checkpoints.weights_hash(init_from)}
-    with _alone_in(run_dir):
+    with alone_in(run_dir):
         nets = make_networks(model_name, training.frames, settings, device)
         if init_from is not None:
             for network in (nets.generator, nets.averaged):
@@ -273,25 +270,6 @@ def _finish(run_dir: Path, history: list[dict], plateau: Plateau, fingerprint: s
     }
     write_json(run_dir / "training.json", summary)
     return table
-
-
-@contextmanager
-def _alone_in(run_dir: Path) -> Iterator[None]:
-    """Hold a run folder's lock: two trainings must not write into one folder."""
-    with explain_unwritable(run_dir):
-        run_dir.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(run_dir / ".lock", timeout=LOCK_SECONDS)
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise TimeoutError(
-                f"another run has been training in {run_dir} for {LOCK_SECONDS} s: wait until it "
-                "ends, or end it"
-            ) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _refuse_nan(row: Mapping) -> None:
