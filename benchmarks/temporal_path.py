@@ -1,4 +1,4 @@
-"""How much cheaper is the temporal path on brain voxels than the dense form it equals?
+"""Cost of the temporal path on brain voxels against the dense form that it equals.
 
 ``python benchmarks/temporal_path.py [--ngf 8 16] [--matrix 64] [--repeats 5]``
 
@@ -46,7 +46,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     series, mask = make_slices(options.matrix)
-    print(f"dense / brain voxels, {options.matrix}x{options.matrix}, {mask.float().mean():.0%} brain")
+    brain = mask.float().mean()
+    print(f"dense / brain voxels, {options.matrix}x{options.matrix}, {brain:.0%} brain")
     for ngf in options.ngf:
         path = make_generator("temp-pix2pix", FRAMES, ngf, 8, "transpose").temporal
         dense = seconds(lambda p=path: p.dense(series).mean().backward(), options.repeats)
@@ -55,7 +56,9 @@ def main() -> None:
         with torch.inference_mode():
             dense_drawn = seconds(lambda p=path: p.dense(series), options.repeats)
             voxels_drawn = seconds(lambda p=path: p(series, mask), options.repeats)
-        print(f"ngf {ngf}: training {dense / voxels:.1f}, inference {dense_drawn / voxels_drawn:.1f}")
+        print(
+            f"ngf {ngf}: training {dense / voxels:.1f}, inference {dense_drawn / voxels_drawn:.1f}"
+        )
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Weights and checkpoints as safetensors: whole or not at all, and never unpickled."""
 
+import hashlib
 import json
 import logging
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from perfnb.study import file_hash, refuse_other_settings, write_atomic
 log = logging.getLogger(__name__)
 PARTS = ("generator", "discriminator", "averaged")
 TRAINED = PARTS[:2]
+TRAINING_CODE = ("networks", "temporal", "training", "inference")
 MANIFESTS = ("manifest.json", "evaluation/manifest.json")
 ARTIFACTS = ("checkpoint.safetensors", "weights.safetensors", "history.csv", "training.json")
 
@@ -48,6 +50,15 @@ def load_weights(generator: nn.Module, path: Path) -> nn.Module:
 def weights_hash(path: Path | None) -> str | None:
     """Return the hash of a weights file, None for no file."""
     return None if path is None else file_hash(path)
+
+
+def code_hash() -> str:
+    """Return a hash of the modules that decide what is trained: changed code trains anew."""
+    folder = Path(__file__).parent
+    digest = hashlib.sha256()
+    for name in TRAINING_CODE:
+        digest.update((folder / f"{name}.py").read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def save(run_dir: Path, nets, history: list[dict], identity: Mapping) -> None:

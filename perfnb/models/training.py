@@ -205,6 +205,7 @@ def fit(
     _refuse_bad_start(training, validation, restart)
     identity = {"model_name": model_name, "map_name": training.map_name, **settings}
     identity |= {"data": training.fingerprint, "init_from": checkpoints.weights_hash(init_from)}
+    identity |= {"code": checkpoints.code_hash()}
     with alone_in(run_dir):
         nets = make_networks(model_name, training.frames, settings, device)
         if init_from is not None:
