@@ -6,8 +6,22 @@ import sys
 from pathlib import Path
 
 import pytest
+from small_films import prepare, write_folder
+
+from perfnb.data.slices import Slices
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_collection_modifyitems(items):
+    """Share tests among workers by module; what needs the tiny study stays together, and first.
+
+    A worker of its own would otherwise execute that study, or a module's fixture, once more.
+    """
+    for item in items:
+        shared = "tiny_home" in item.fixturenames
+        item.add_marker(pytest.mark.xdist_group("tiny" if shared else item.path.stem))
+    items.sort(key=lambda item: "tiny_home" not in item.fixturenames)
 
 
 @pytest.fixture(scope="session")
@@ -37,3 +51,13 @@ def tiny_home(tmp_path_factory, run_study) -> Path:
     home = tmp_path_factory.mktemp("tiny")
     run_study(home, "chapters")
     return home
+
+
+@pytest.fixture(scope="session")
+def splits(tmp_path_factory):
+    """Return training and validation slices of Tmax of a small folder of films."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PERFNB_HOME", str(home))
+        run = prepare(write_folder(home / "films"))
+    return [Slices(run.data_dir, split, "Tmax") for split in ("train", "validation")]

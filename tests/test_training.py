@@ -7,27 +7,16 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_films import prepare, write_folder
 
 from perfnb import files
 from perfnb.data.slices import Slices
-from perfnb.models import checkpoints, inference, training
+from perfnb.models import averaging, checkpoints, inference, training
 from perfnb.models.networks import make_generator
 from perfnb.models.training import Plateau
 from perfnb.study import read_study
 
 SETTINGS = read_study("tiny")["chapters"]["05_train"] | {"epochs": 3, "patience": 9}
 WHOLE = ["checkpoint.safetensors", "history.csv", "training.json", "weights.safetensors"]
-
-
-@pytest.fixture(scope="module")
-def splits(tmp_path_factory):
-    """Return training and validation slices of Tmax of a small folder of films."""
-    home = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PERFNB_HOME", str(home))
-        run = prepare(write_folder(home / "films"))
-    return [Slices(run.data_dir, split, "Tmax") for split in ("train", "validation")]
 
 
 @pytest.fixture
@@ -131,7 +120,7 @@ def test_averaged_generator_follows_the_trained_one(decay, step, share):
     before = weights(nets.averaged)
     training.generator_step(nets, *(b := batch()), nets.generator(b[0]), SETTINGS)
     trained = weights(nets.generator)
-    training.averaging_step(nets, decay, step)
+    averaging.follow(nets.averaged, nets.generator, decay, step)
     assert not changed(trained, nets.generator)
     for name, value in nets.averaged.named_parameters():
         expected = share * before[name] + (1 - share) * trained[name]

@@ -17,7 +17,7 @@ from perfnb.study import file_hash, refuse_other_settings, write_atomic
 log = logging.getLogger(__name__)
 PARTS = ("generator", "discriminator", "averaged")
 TRAINED = PARTS[:2]
-TRAINING_CODE = ("networks", "temporal", "training", "inference")
+TRAINING_CODE = ("networks", "temporal", "training", "inference", "averaging", "batches")
 MANIFESTS = ("manifest.json", "evaluation/manifest.json")
 ARTIFACTS = ("checkpoint.safetensors", "weights.safetensors", "history.csv", "training.json")
 

@@ -15,12 +15,12 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from perfnb.data.slices import Slices
 from perfnb.files import alone_in, write_atomic, write_json
-from perfnb.models import checkpoints, inference
+from perfnb.models import averaging, checkpoints, inference
+from perfnb.models.batches import batches, mirrored
 from perfnb.models.networks import PatchDiscriminator, initialise, make_generator
 
 log = logging.getLogger(__name__)
@@ -111,22 +111,6 @@ def generator_step(
     return l1.item(), adversarial.item()
 
 
-@torch.no_grad()
-def averaging_step(nets: Networks, decay: float, step: int) -> None:
-    """Let the averaged generator follow the trained one: w <- decay w + (1 - decay) new.
-
-    The last steps of a GAN jump about; their mean over some hundred steps draws steadier maps
-    (Yazici et al. 2019). The first steps follow faster. The paper has no averaging: 0.
-    """
-    decay = min(decay, (1 + step) / (10 + step))
-    trained = nets.generator.state_dict()
-    for name, value in nets.averaged.state_dict().items():
-        if value.is_floating_point():
-            value.lerp_(trained[name], 1 - decay)
-        else:
-            value.copy_(trained[name])
-
-
 def train_epoch(nets: Networks, slices: Slices, settings: Mapping, epoch: int) -> dict[str, float]:
     """Show the training slices in an order drawn from seed and epoch, in full batches.
 
@@ -135,22 +119,20 @@ def train_epoch(nets: Networks, slices: Slices, settings: Mapping, epoch: int) -
     """
     device = next(nets.generator.parameters()).device
     order = torch.Generator().manual_seed(settings["seed"] * 10_007 + epoch)
-    loader = DataLoader(
-        slices,
-        settings["batch_size"],
-        shuffle=True,
-        generator=order,
-        drop_last=len(slices) > settings["batch_size"],
-    )
+    coin = torch.Generator().manual_seed(settings["seed"] * 10_037 + epoch)
+    loader = batches(slices, settings["batch_size"], order)
     nets.generator.train(), nets.discriminator.train()
     sums = {"generator_l1": 0.0, "generator_adversarial": 0.0, "discriminator": 0.0}
     steps = 0
     for batch in loader:
         series, reference, mask = (batch[k].to(device) for k in ("series", "reference", "mask"))
+        if settings["mirroring"]:
+            series, reference, mask = mirrored(series, reference, mask, coin=coin)
         generated = inference.draw(nets.generator, series, mask)
         taught = discriminator_step(nets, series, reference, generated)
         l1, adversarial = generator_step(nets, series, reference, generated, settings)
-        averaging_step(nets, settings["averaging"], epoch * len(loader) + steps)
+        done = epoch * len(loader) + steps
+        averaging.follow(nets.averaged, nets.generator, settings["averaging"], done)
         _refuse_nan_step(epoch, steps, batch, l1, adversarial, taught)
         brain = max(mask.float().mean().item(), 1 / mask.numel())  # 0 in slices above the head
         in_brain = l1 / brain  # comparable with the validation error
@@ -220,6 +202,8 @@ def fit(
             started = time.perf_counter()
             row = {"epoch": len(history) + 1}
             row |= train_epoch(nets, training, settings, len(history))
+            if settings["averaging"]:
+                averaging.renew_statistics(nets.averaged, training, settings, len(history))
             row |= inference.validate(nets.averaged, validation)
             row["seconds"] = round(time.perf_counter() - started, 3)
             _refuse_nan(row)
