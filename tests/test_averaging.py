@@ -3,31 +3,28 @@
 import torch
 
 from perfnb.models import averaging, training
-from perfnb.models.batches import batches, mirrored
+from perfnb.models.batches import batches, mirrored, toss
 from perfnb.study import read_study
 
 SETTINGS = read_study("tiny")["chapters"]["05_train"]
 
 
-def test_mirroring_turns_whole_slices_together_half_of_the_time():
+def test_mirroring_turns_whole_slices_half_of_the_time():
     series = torch.randn(200, 3, 2, 4)
-    mask = series[:, 0] > 0
-    turned, turned_mask = mirrored(series, mask, coin=torch.Generator().manual_seed(3))
-    flipped = (turned == series.flip(-1)).flatten(1).all(1)
-    kept = (turned == series).flatten(1).all(1)
-    assert (flipped ^ kept).all()
-    assert 70 < flipped.sum() < 130
-    assert torch.equal(turned_mask, turned[:, 0] > 0)
+    tossed = toss(200, torch.Generator().manual_seed(3))
+    turned = mirrored(series, tossed)
+    assert torch.equal(turned[tossed], series[tossed].flip(-1))
+    assert torch.equal(turned[~tossed], series[~tossed])
+    assert 70 < tossed.sum() < 130
+    assert torch.equal(mirrored(series[:, 0] > 0, tossed), turned[:, 0] > 0)
 
 
-def test_every_epoch_tosses_other_coins_and_the_same_again():
-    slices = torch.arange(400.0).view(50, 1, 1, 8)
+def test_coins_repeat_with_their_seed_only():
+    def coins(seed):
+        return toss(50, torch.Generator().manual_seed(seed))
 
-    def toss(seed):
-        return mirrored(slices, coin=torch.Generator().manual_seed(seed))[0]
-
-    assert torch.equal(toss(1), toss(1))
-    assert not torch.equal(toss(1), toss(2))
+    assert torch.equal(coins(1), coins(1))
+    assert not torch.equal(coins(1), coins(2))
 
 
 def test_renewed_statistics_are_those_of_the_weights_that_draw(splits):

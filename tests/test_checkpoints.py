@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from perfnb.models import checkpoints, training
+from perfnb.models import checkpoints, players, training
 from perfnb.models.networks import make_generator
 from perfnb.study import read_study
 
@@ -62,7 +62,7 @@ def test_checkpoint_brings_back_networks_optimisers_history_and_random_state(sav
     assert same(state(other), expected)
     assert torch.equal(torch.rand(3), drawn)
     groups = [n.generator_optimizer.param_groups[0]["betas"] for n in (nets, other)]
-    assert groups[0] == groups[1] == training.BETAS
+    assert groups[0] == groups[1] == players.BETAS
 
 
 def test_weights_bring_back_the_generator(saved):

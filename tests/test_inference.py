@@ -6,7 +6,8 @@ import torch
 
 from perfnb.metrics import images
 from perfnb.models import inference
-from perfnb.models.inference import choose_device, draw, predict, validate
+from perfnb.models.devices import choose_device
+from perfnb.models.inference import draw, predict, validate
 from perfnb.models.networks import make_generator
 
 SLICES = 5

@@ -1,25 +1,33 @@
-"""Batches of training slices: their order, and their mirror images."""
+"""Batches of training slices: their order, each process's share, and their mirror images."""
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from perfnb.data.slices import Slices
+from perfnb.models.devices import own_share
 
 
 def batches(slices: Slices, batch_size: int, order: torch.Generator) -> DataLoader:
-    """Full batches in a random order; the last, incomplete one is left out."""
-    last = len(slices) > batch_size
-    return DataLoader(slices, batch_size, shuffle=True, generator=order, drop_last=last)
+    """Return this process's share of full batches in a random order.
+
+    The last, incomplete batch is left out, unless it is the only one.
+    """
+    whole = torch.randperm(len(slices), generator=order).split(batch_size)
+    if len(whole) > 1 and len(whole[-1]) < batch_size:
+        whole = whole[:-1]
+    return DataLoader(slices, batch_sampler=[own_share(rows).tolist() for rows in whole])
 
 
-def mirrored(*images: Tensor, coin: torch.Generator) -> tuple[Tensor, ...]:
-    """Mirror half of a batch's slices left to right, by the toss of a coin; (N, ..., H, W) each.
+def toss(batch_size: int, coin: torch.Generator) -> Tensor:
+    """Return for each of this process's slices of a batch whether it is mirrored, shape (N,)."""
+    return own_share(torch.rand(batch_size, generator=coin) < 0.5)
+
+
+def mirrored(images: Tensor, tossed: Tensor) -> Tensor:
+    """Mirror the tossed slices of (N, ..., H, W) left to right.
 
     Either side of a brain may be ill, so this shows twice as many strokes. The paper has none.
     """
-    tossed = torch.rand(len(images[0]), generator=coin) < 0.5
-    return tuple(
-        torch.where(tossed.to(x.device).view(-1, *[1] * (x.ndim - 1)), x.flip(-1), x)
-        for x in images
-    )
+    tossed = tossed[: len(images)].to(images.device)
+    return torch.where(tossed.view(-1, *[1] * (images.ndim - 1)), images.flip(-1), images)

@@ -17,7 +17,9 @@ from perfnb.study import file_hash, refuse_other_settings, write_atomic
 log = logging.getLogger(__name__)
 PARTS = ("generator", "discriminator", "averaged")
 TRAINED = PARTS[:2]
-TRAINING_CODE = ("networks", "temporal", "training", "inference", "averaging", "batches")
+TRAINING_CODE = tuple(
+    "networks temporal normalisation players training batches averaging devices inference".split()
+)
 MANIFESTS = ("manifest.json", "evaluation/manifest.json")
 ARTIFACTS = ("checkpoint.safetensors", "weights.safetensors", "history.csv", "training.json")
 

@@ -81,18 +81,3 @@ def validate(generator: nn.Module, slices: Slices) -> dict[str, float]:
         "validation_mae": float(np.mean(errors)),
         "validation_ssim": float(np.mean(similarities)),
     }
-
-
-def choose_device(name: str = "auto") -> str:
-    """Return the torch device to use: `auto` takes a GPU where there is one.
-
-    Raises ValueError where a GPU is asked for and none is found.
-    """
-    available = torch.cuda.is_available()
-    if name == "auto":
-        return "cuda" if available else "cpu"
-    if not name.startswith(("cpu", "cuda", "mps")):
-        raise ValueError(f"device={name!r} is unknown; expected auto, cpu or cuda")
-    if name.startswith("cuda") and not available:
-        raise ValueError(f"device={name!r} but torch finds no GPU: use device='cpu' or 'auto'")
-    return name

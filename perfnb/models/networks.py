@@ -6,6 +6,7 @@ Sources: Kossen et al. 2023, section 2.3 and figure 3; Isola et al. 2017 (pix2pi
 import torch
 from torch import Tensor, nn
 
+from perfnb.models.normalisation import BatchNorm2d
 from perfnb.models.temporal import TemporalPath
 
 DEPTH = 6
@@ -111,7 +112,7 @@ class PatchDiscriminator(nn.Module):
             last = i == len(strides) - 1
             layers.append(nn.Conv2d(widths[i], widths[i + 1], 4, stride, 1, bias=last))
             if not last:
-                layers += [nn.BatchNorm2d(widths[i + 1]), nn.LeakyReLU(0.2)]
+                layers += [BatchNorm2d(widths[i + 1]), nn.LeakyReLU(0.2)]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, series: Tensor, perfusion_map: Tensor) -> Tensor:
@@ -150,7 +151,7 @@ def count_parameters(module: nn.Module) -> int:
 def _down(source: int, target: int, norm: bool) -> nn.Sequential:
     layers: list[nn.Module] = [nn.Conv2d(source, target, 4, 2, 1, bias=not norm)]
     if norm:
-        layers.append(nn.BatchNorm2d(target))
+        layers.append(BatchNorm2d(target))
     return nn.Sequential(*layers, nn.LeakyReLU(0.2))
 
 
@@ -165,4 +166,4 @@ def _up(source: int, target: int, upsampling: str, last: bool) -> nn.Sequential:
         ]
     else:
         raise ValueError(f"upsampling={upsampling!r} is unknown; known: transpose, nearest")
-    return nn.Sequential(*layers, *([] if last else [nn.BatchNorm2d(target), nn.ReLU()]))
+    return nn.Sequential(*layers, *([] if last else [BatchNorm2d(target), nn.ReLU()]))

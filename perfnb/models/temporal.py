@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from perfnb.models.devices import total
+
 SLOPE = 0.2
 
 
@@ -59,7 +61,7 @@ class TemporalPath(nn.Module):
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             kernel = convolution.weight.squeeze(-1).contiguous(memory_format=torch.channels_last)
             x = F.conv2d(x, kernel, stride=(2, 1), padding=(1, 0))
-            x = self._normalise(x, norm, outside)
+            x = self._normalise(x.to(norm.weight.dtype), norm, outside)
         return _scatter(x, mask)
 
     def dense(self, series: Tensor) -> Tensor:
@@ -76,12 +78,11 @@ class TemporalPath(nn.Module):
             shift = norm.bias - norm.running_mean * scale
             x = torch.addcmul(shift[:, None, None], x, scale[:, None, None])
             return F.leaky_relu(x, SLOPE, inplace=not torch.is_grad_enabled())
-        out, mean, var = _WeightedNorm.apply(x, norm.weight, norm.bias, outside, norm.eps)
+        out, mean, var, count = _WeightedNorm.apply(x, norm.weight, norm.bias, outside, norm.eps)
         with torch.no_grad():
-            count = x.shape[2] * (x.shape[3] - 1 + outside)
             norm.num_batches_tracked += 1
             norm.running_mean.lerp_(mean, norm.momentum)
-            norm.running_var.lerp_(var * (count / max(count - 1, 1)), norm.momentum)
+            norm.running_var.lerp_(var * (count / (count - 1).clamp(min=1)), norm.momentum)
         return out
 
 
@@ -91,32 +92,33 @@ class _WeightedNorm(torch.autograd.Function):
     Written out, because autograd through weighted sums walks over the activations twice as often.
     With weights w, their sum W, x^ = (x - mean) / std and g the gradient behind the LeakyReLU:
     dx = gamma / std * (g - w / W * (sum g + x^ sum g x^)).
+    Sums run over all processes that share the batch.
     """
 
     @staticmethod
     def forward(ctx, x: Tensor, gamma: Tensor, beta: Tensor, outside: int, eps: float):
         extra = outside - 1
-        count = x.shape[2] * (x.shape[3] + extra)
-        mean = (x.sum(dim=(0, 2, 3)) + extra * x[0, :, :, -1].sum(dim=1)) / count
+        count = total(x.new_tensor(x.shape[2] * (x.shape[3] + extra)))
+        mean = total(x.sum(dim=(0, 2, 3)) + extra * x[0, :, :, -1].sum(dim=1)) / count
         centred = x - _column(mean)
         square = (centred * centred).sum(dim=(0, 2, 3))
-        var = (square + extra * (centred[0, :, :, -1] ** 2).sum(dim=1)) / count
+        var = total(square + extra * (centred[0, :, :, -1] ** 2).sum(dim=1)) / count
         inverse_std = torch.rsqrt(var + eps)
         out = torch.addcmul(_column(beta), centred, _column(gamma * inverse_std))
         out = F.leaky_relu_(out, SLOPE)
-        ctx.save_for_backward(centred, out, inverse_std, gamma)
-        ctx.extra, ctx.count = extra, count
-        ctx.mark_non_differentiable(mean, var)
-        return out, mean, var
+        ctx.save_for_backward(centred, out, inverse_std, gamma, count)
+        ctx.extra = extra
+        ctx.mark_non_differentiable(mean, var, count)
+        return out, mean, var, count
 
     @staticmethod
-    def backward(ctx, grad: Tensor, _mean, _var):
-        centred, out, inverse_std, gamma = ctx.saved_tensors
+    def backward(ctx, grad: Tensor, _mean, _var, _count):
+        centred, out, inverse_std, gamma, count = ctx.saved_tensors
         grad = torch.ops.aten.leaky_relu_backward(grad, out, SLOPE, True)
         grad_beta = grad.sum(dim=(0, 2, 3))
         grad_gamma = (grad * centred).sum(dim=(0, 2, 3)) * inverse_std
-        offset = gamma * inverse_std * grad_beta / ctx.count
-        slope = gamma * inverse_std**2 * grad_gamma / ctx.count
+        means = total(torch.stack([grad_beta, grad_gamma * inverse_std])) / count
+        offset, slope = gamma * inverse_std * means
         grad = grad.mul_(_column(gamma * inverse_std))
         grad.addcmul_(centred, _column(-slope)).sub_(_column(offset))
         last = centred[0, :, :, -1]

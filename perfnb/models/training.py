@@ -3,39 +3,28 @@
 Fine-tuning is `fit` with `init_from`. A run that was killed goes on from its last whole epoch.
 """
 
-import copy
 import logging
 import math
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from accelerate.utils import broadcast_object_list
+from torch import Tensor
 from tqdm import tqdm
 
 from perfnb.data.slices import Slices
 from perfnb.files import alone_in, write_atomic, write_json
-from perfnb.models import averaging, checkpoints, inference
-from perfnb.models.batches import batches, mirrored
-from perfnb.models.networks import PatchDiscriminator, initialise, make_generator
+from perfnb.models import averaging, checkpoints, devices, inference
+from perfnb.models.batches import batches, mirrored, toss
+from perfnb.models.players import Networks, learn, make_networks
 
 log = logging.getLogger(__name__)
-BETAS = (0.5, 0.999)
-
-
-@dataclass
-class Networks:
-    """Both players, their optimisers, and the generator's moving average, which draws the maps."""
-
-    generator: nn.Module
-    discriminator: nn.Module
-    averaged: nn.Module
-    generator_optimizer: torch.optim.Optimizer
-    discriminator_optimizer: torch.optim.Optimizer
 
 
 @dataclass(frozen=True)
@@ -63,20 +52,6 @@ class Plateau:
         return self.stale_epochs(errors) >= self.patience
 
 
-def make_networks(model_name: str, frames: int, settings: Mapping, device: str) -> Networks:
-    """Build generator, discriminator and their Adam optimisers from a study's settings."""
-    torch.manual_seed(settings["seed"])
-    generator = make_generator(
-        model_name, frames, settings["ngf"], settings["unet_ngf"], settings["upsampling"]
-    ).to(device)
-    discriminator = PatchDiscriminator(frames, settings["ndf"]).apply(initialise).to(device)
-    adam = [
-        torch.optim.Adam(network.parameters(), lr=settings["learning_rate"], betas=BETAS)
-        for network in (generator, discriminator)
-    ]
-    return Networks(generator, discriminator, copy.deepcopy(generator), *adam)
-
-
 def adversarial_loss(verdicts: Tensor, is_real: bool) -> Tensor:
     """Binary cross-entropy of patch verdicts (logits) against "all real" or "all generated"."""
     return F.binary_cross_entropy_with_logits(verdicts, torch.full_like(verdicts, float(is_real)))
@@ -86,13 +61,12 @@ def discriminator_step(
     nets: Networks, series: Tensor, reference: Tensor, generated: Tensor
 ) -> float:
     """Teach the discriminator: reference maps are real, generated ones are not."""
-    real = adversarial_loss(nets.discriminator(series, reference), is_real=True)
-    # detached: the generator must not learn from this loss
-    fake = adversarial_loss(nets.discriminator(series, generated.detach()), is_real=False)
+    with nets.accelerator.autocast():
+        real = adversarial_loss(nets.discriminator(series, reference), is_real=True)
+        # detached: the generator must not learn from this loss
+        fake = adversarial_loss(nets.discriminator(series, generated.detach()), is_real=False)
     loss = (real + fake) / 2
-    nets.discriminator_optimizer.zero_grad()
-    loss.backward()
-    nets.discriminator_optimizer.step()
+    learn(nets, "discriminator", loss)
     return loss.item()
 
 
@@ -101,12 +75,11 @@ def generator_step(
 ) -> tuple[float, float]:
     """Teach the generator: fool the discriminator, and stay near the reference (L1)."""
     nets.discriminator.requires_grad_(False)  # only judges here
-    adversarial = adversarial_loss(nets.discriminator(series, generated), is_real=True)
-    l1 = F.l1_loss(generated, reference)
+    with nets.accelerator.autocast():
+        adversarial = adversarial_loss(nets.discriminator(series, generated), is_real=True)
+    l1 = F.l1_loss(generated.to(reference.dtype), reference)
     loss = settings["adversarial_weight"] * adversarial + settings["l1_weight"] * l1
-    nets.generator_optimizer.zero_grad()
-    loss.backward()
-    nets.generator_optimizer.step()
+    learn(nets, "generator", loss)
     nets.discriminator.requires_grad_(True)
     return l1.item(), adversarial.item()
 
@@ -127,8 +100,10 @@ def train_epoch(nets: Networks, slices: Slices, settings: Mapping, epoch: int) -
     for batch in loader:
         series, reference, mask = (batch[k].to(device) for k in ("series", "reference", "mask"))
         if settings["mirroring"]:
-            series, reference, mask = mirrored(series, reference, mask, coin=coin)
-        generated = inference.draw(nets.generator, series, mask)
+            tossed = toss(settings["batch_size"], coin)
+            series, reference, mask = (mirrored(x, tossed) for x in (series, reference, mask))
+        with nets.accelerator.autocast():
+            generated = inference.draw(nets.generator, series, mask)
         taught = discriminator_step(nets, series, reference, generated)
         l1, adversarial = generator_step(nets, series, reference, generated, settings)
         done = epoch * len(loader) + steps
@@ -139,7 +114,9 @@ def train_epoch(nets: Networks, slices: Slices, settings: Mapping, epoch: int) -
         for name, value in zip(sums, (in_brain, adversarial, taught), strict=True):
             sums[name] += value
         steps += 1
-    return {name: value / max(steps, 1) for name, value in sums.items()}
+    means = torch.tensor(list(sums.values()), device=device) / max(steps, 1)
+    means = devices.total(means) / devices.process_count()
+    return dict(zip(sums, means.tolist(), strict=True))
 
 
 def fit(
@@ -188,32 +165,29 @@ def fit(
     identity = {"model_name": model_name, "map_name": training.map_name, **settings}
     identity |= {"data": training.fingerprint, "init_from": checkpoints.weights_hash(init_from)}
     identity |= {"code": checkpoints.code_hash()}
-    with alone_in(run_dir):
-        nets = make_networks(model_name, training.frames, settings, device)
+    nets = make_networks(model_name, training.frames, settings, device)
+    process = nets.accelerator
+    with alone_in(run_dir) if process.is_main_process else nullcontext():
+        process.wait_for_everyone()  # the main process writes, and holds the folder's lock
         if init_from is not None:
             for network in (nets.generator, nets.averaged):
                 checkpoints.load_weights(network, init_from)
-        history = checkpoints.resume(run_dir, nets, identity, restart)
+        with process.main_process_first():
+            history = checkpoints.resume(run_dir, nets, identity, restart)
         plateau = Plateau(settings["patience"], settings["min_gain"])
         if len(history) < settings["epochs"] and not _ended(history, plateau):
             checkpoints.distrust(run_dir)
         bar = tqdm(total=settings["epochs"], initial=len(history), unit="epoch", leave=False)
         while len(history) < settings["epochs"] and not _ended(history, plateau):
-            started = time.perf_counter()
-            row = {"epoch": len(history) + 1}
-            row |= train_epoch(nets, training, settings, len(history))
-            if settings["averaging"]:
-                averaging.renew_statistics(nets.averaged, training, settings, len(history))
-            row |= inference.validate(nets.averaged, validation)
-            row["seconds"] = round(time.perf_counter() - started, 3)
-            _refuse_nan(row)
-            history.append(row)
-            if min(history, key=lambda r: r["validation_mae"]) is row:
-                checkpoints.save_weights(nets.averaged, run_dir / "weights.safetensors")
-            checkpoints.save(run_dir, nets, history, identity)
+            history.append(_epoch(nets, training, validation, settings, len(history)))
+            if process.is_main_process:
+                _keep(run_dir, nets, history, identity)
             bar.update(1)
         bar.close()
-        return _finish(run_dir, history, plateau, training.fingerprint)
+        if process.is_main_process:
+            _finish(run_dir, history, plateau, training.fingerprint)
+        process.wait_for_everyone()
+        return pd.DataFrame(history)
 
 
 def describe(summary: Mapping) -> str:
@@ -222,6 +196,29 @@ def describe(summary: Mapping) -> str:
         "at its plateau" if summary["plateau_reached"] else "before a plateau, at its last epoch"
     )
     return f"Ended {where}, after {summary['epochs']} epochs; the best is {summary['best_epoch']}."
+
+
+def _epoch(
+    nets: Networks, training: Slices, validation: Slices, settings: Mapping, epoch: int
+) -> dict[str, float]:
+    """Train and validate once; all processes get the main one's row of the history."""
+    started = time.perf_counter()
+    row = {"epoch": epoch + 1, **train_epoch(nets, training, settings, epoch)}
+    if settings["averaging"]:
+        averaging.renew_statistics(nets.averaged, training, settings, epoch)
+    if nets.accelerator.is_main_process:
+        row |= inference.validate(nets.averaged, validation)
+    row["seconds"] = round(time.perf_counter() - started, 3)
+    (row,) = broadcast_object_list([row])
+    _refuse_nan(row)
+    return row
+
+
+def _keep(run_dir: Path, nets: Networks, history: list[dict], identity: Mapping) -> None:
+    """Write the weights if they are the best so far, and the checkpoint."""
+    if min(history, key=lambda row: row["validation_mae"]) is history[-1]:
+        checkpoints.save_weights(nets.averaged, run_dir / "weights.safetensors")
+    checkpoints.save(run_dir, nets, history, identity)
 
 
 def _ended(history: list[dict], plateau: Plateau) -> bool:
@@ -242,7 +239,7 @@ def _refuse_bad_start(training: Slices, validation: Slices, restart: bool) -> No
             )
 
 
-def _finish(run_dir: Path, history: list[dict], plateau: Plateau, fingerprint: str) -> pd.DataFrame:
+def _finish(run_dir: Path, history: list[dict], plateau: Plateau, fingerprint: str) -> None:
     table = pd.DataFrame(history)
     with write_atomic(run_dir / "history.csv") as temporary:
         table.to_csv(temporary, index=False)
@@ -254,7 +251,6 @@ def _finish(run_dir: Path, history: list[dict], plateau: Plateau, fingerprint: s
         "data": fingerprint,
     }
     write_json(run_dir / "training.json", summary)
-    return table
 
 
 def _refuse_nan(row: Mapping) -> None:

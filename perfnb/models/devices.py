@@ -1,0 +1,92 @@
+"""Where training runs: processor or GPU, one process or several, full or half precision.
+
+`accelerate launch` starts several processes. They share each batch and compute together what one
+process would have computed alone: batch statistics and gradients are summed over all of them.
+"""
+
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from torch import Tensor, nn
+
+PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+
+
+def choose_device(name: str = "auto") -> str:
+    """Return the torch device to use: `auto` takes a GPU where there is one.
+
+    Raises ValueError where a GPU is asked for and none is found.
+    """
+    available = torch.cuda.is_available()
+    if name == "auto":
+        return "cuda" if available else "cpu"
+    if not name.startswith(("cpu", "cuda", "mps")):
+        raise ValueError(f"device={name!r} is unknown; expected auto, cpu or cuda")
+    if name.startswith("cuda") and not available:
+        raise ValueError(f"device={name!r} but torch finds no GPU: use device='cpu' or 'auto'")
+    return name
+
+
+def make_accelerator(device: str = "cpu", precision: str = "fp32") -> Accelerator:
+    """Return the accelerator that places, scales and synchronises a training.
+
+    Parameters
+    ----------
+    device : str
+        Of torch. Several GPUs are taken one a process, as `accelerate launch` numbers them.
+    precision : str
+        `fp32`, `bf16` or `fp16` (GPUs only) for the arithmetic of the networks' layers; weights,
+        batch statistics and losses stay in float32.
+
+    Raises
+    ------
+    ValueError
+        Unknown precision, or one that the device does not have.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision={precision!r} is unknown; known: {', '.join(PRECISIONS)}")
+    if precision == "fp16" and not device.startswith("cuda"):
+        raise ValueError(f"precision='fp16' needs a GPU, device={device!r}: take bf16 or fp32")
+    AcceleratorState._reset_state()  # another training of this session may have had other settings
+    return Accelerator(cpu=device.startswith("cpu"), mixed_precision=PRECISIONS[precision])
+
+
+def process_count() -> int:
+    """Return how many processes train together; 1 without `accelerate launch`."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def total(values: Tensor) -> Tensor:
+    """Return the sum of a tensor over all processes; gradients don't flow through it."""
+    if process_count() > 1:
+        values = values.detach().clone()
+        dist.all_reduce(values)
+    return values
+
+
+def own_share(batch: Tensor) -> Tensor:
+    """Return this process's slices of a whole batch (N, ...).
+
+    Raises
+    ------
+    ValueError
+        The batch can't be divided into equal shares.
+    """
+    count = process_count()
+    if len(batch) % count:
+        raise ValueError(
+            f"a batch of {len(batch)} slices does not divide among {count} processes: give a "
+            "batch_size that is a multiple of their number"
+        )
+    return batch[dist.get_rank() :: count] if count > 1 else batch
+
+
+def average_gradients(network: nn.Module) -> None:
+    """Give all processes the mean of their gradients: that of the loss of the whole batch."""
+    if process_count() == 1:
+        return
+    gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    flat = total(torch.cat([g.flatten() for g in gradients])) / process_count()
+    for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(mean.view_as(gradient))
