@@ -20,7 +20,7 @@ FIELDS = (3, 3, 3)  # cosines along x, y, z
 LEVELS = 8  # steps of the baseline's brightness
 COARSE_VOXELS = 1.0  # in-plane smoothing of the first round, standard deviation
 COARSE_STEPS, FINE_STEPS = 4, (3, 3)
-ENOUGH = 0.005  # a step of less, in mm and degrees, ends a frame's search
+ENOUGH = 0.02  # a smaller step, in mm and degrees, ends a frame's search: noise allows no less
 
 
 def rotation(degrees: np.ndarray) -> np.ndarray:
@@ -46,7 +46,10 @@ def invert(pose: np.ndarray) -> np.ndarray:
 
 def _pose(matrix: np.ndarray, shift: np.ndarray) -> np.ndarray:
     """Pose (6,) of a rotation (3, 3) and a shift (3,) [mm]."""
-    about_x, about_z = np.arctan2(matrix[2, 1], matrix[2, 2]), np.arctan2(matrix[1, 0], matrix[0, 0])
+    about_x, about_z = (
+        np.arctan2(matrix[2, 1], matrix[2, 2]),
+        np.arctan2(matrix[1, 0], matrix[0, 0]),
+    )
     about_y = np.arcsin(np.clip(-matrix[2, 0], -1, 1))
     return np.r_[shift, np.rad2deg([about_x, about_y, about_z])]
 
@@ -173,7 +176,9 @@ def _contrast_fields(head: Head, volume: np.ndarray) -> np.ndarray:
     shading = gaussian_filter(np.where(inside, volume, 0), width)
     shading /= np.maximum(gaussian_filter(inside.astype(np.float32), width), 0.05)
     level = (volume / np.maximum(shading, 1e-6 * np.abs(volume).max())).ravel()[head.chosen]
-    knots = np.r_[0, np.quantile(level[level > 0.3 * np.median(level)], np.linspace(0, 1, LEVELS - 1))]
+    knots = np.r_[
+        0, np.quantile(level[level > 0.3 * np.median(level)], np.linspace(0, 1, LEVELS - 1))
+    ]
     steps = [np.interp(level, knots, row) for row in np.eye(LEVELS)[1:]]
     return np.stack([*fields, *steps], axis=1).astype(np.float32)
 
@@ -235,7 +240,7 @@ def _coarse_poses(
             values = head.read(frame, pose)
             contrast, motion = model.solve(values)
             pose = compose(pose, motion)
-            if np.abs(motion).max() < 4 * ENOUGH:
+            if np.abs(motion).max() < 2 * ENOUGH:
                 break
         poses.append(pose)
         rest.append(head.read(frame, pose) - model.contrast @ contrast)
