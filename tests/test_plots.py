@@ -146,6 +146,23 @@ def test_training_history_marks_the_kept_epoch():
     assert [line.get_xdata()[0] for line in kept] == [3, 3, 3]
 
 
+def test_head_motion_shades_the_bolus_and_leaves_gaps():
+    parameters = np.random.default_rng(0).normal(0, 1, (30, 6))
+    parameters[7] = np.nan
+    times_s, far = np.arange(30) * 2.2, np.abs(parameters).sum(axis=1)
+    figure = plots.head_motion(times_s, parameters, far, bolus_s=(20.0, 40.0))
+    assert draw(figure) <= 9.5
+    assert [len(ax.lines) for ax in figure.axes] == [3, 3, 1]
+    assert "shift [mm]" in labels_of(figure)[0] and "turn [degrees]" in labels_of(figure)[1]
+    np.testing.assert_array_equal(figure.axes[1].lines[2].get_ydata(), parameters[:, 5])
+    for ax in figure.axes:
+        span = ax.patches[0].get_extents().transformed(ax.transData.inverted())
+        assert (span.x0, span.x1) == pytest.approx((20.0, 40.0))
+    assert not plots.head_motion(times_s, parameters, far).axes[0].patches
+    with pytest.raises(ValueError, match="expected"):
+        plots.head_motion(times_s, parameters[:9], far)
+
+
 def test_agreement_names_bias_and_unit(volume):
     figure = plots.agreement(volume, volume + 1.25, "Tmax")
     assert draw(figure) <= 9.5

@@ -4,7 +4,7 @@ Slices are (H, W) with H = Y and W = X, drawn with the origin at the lower left.
 colour range, from `perfnb.maps`; every error is drawn symmetric about zero.
 """
 
-from perfnb.plots.graphs import agreement, curves, score_bars, training_history
+from perfnb.plots.graphs import agreement, curves, head_motion, score_bars, training_history
 from perfnb.plots.look import COLOURS, show_source, style
 from perfnb.plots.slices import film_strip, map_grid, map_rows, masks_outline, montage
 
@@ -13,6 +13,7 @@ __all__ = [
     "agreement",
     "curves",
     "film_strip",
+    "head_motion",
     "map_grid",
     "map_rows",
     "masks_outline",

@@ -136,6 +136,52 @@ def training_history(history: pd.DataFrame, best_epoch: int | None = None) -> Fi
     return figure
 
 
+def head_motion(
+    times_s: Sequence[float],
+    parameters: np.ndarray,
+    displacement_mm: np.ndarray,
+    bolus_s: tuple[float, float] | None = None,
+) -> Figure:
+    """Shifts, turns and mean displacement of the head over time, with the bolus shaded.
+
+    Parameters
+    ----------
+    times_s : floats, shape (T,)
+        Time of each frame [s].
+    parameters : float array, shape (T, 6)
+        Shifts [mm] and turns [degrees] along and about x, y, z; a frame of NaN leaves a gap.
+    displacement_mm : float array, shape (T,)
+        Mean displacement of the brain [mm].
+    bolus_s : (float, float), or None
+        When the bolus comes and goes [s].
+
+    Raises
+    ------
+    ValueError
+        Arrays whose shapes do not fit the times.
+    """
+    n, shapes = len(times_s), (np.shape(parameters), np.shape(displacement_mm))
+    if shapes != ((n, 6), (n,)):
+        raise ValueError(
+            f"parameters and displacement_mm have shapes {shapes}; expected {((n, 6), (n,))}"
+        )
+    figure, axes = subplots(1, 3, (WIDTH, 2.7), sharex=True)
+    panels = (
+        ("shift [mm]", dict(zip("xyz", np.transpose(parameters)[:3], strict=True))),
+        ("turn [degrees]", dict(zip("xyz", np.transpose(parameters)[3:], strict=True))),
+        ("mean displacement [mm]", {"brain": np.asarray(displacement_mm)}),
+    )
+    for ax, (ylabel, lines) in zip(axes.flat, panels, strict=True):
+        if bolus_s is not None:
+            ax.axvspan(*bolus_s, color=MUTED, alpha=0.15, linewidth=0, label="bolus")
+        for k, (label, line) in enumerate(lines.items()):
+            ax.plot(times_s, line, label=label, color=CYCLE[k if len(lines) > 1 else 3])
+        ax.set(xlabel="time [s]", ylabel=ylabel, xlim=(times_s[0], times_s[-1]))
+        ax.legend(fontsize=8)
+    axes[0, 2].set_ylim(bottom=0)
+    return figure
+
+
 def agreement(
     reference: np.ndarray,
     prediction: np.ndarray,
