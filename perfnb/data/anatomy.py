@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 from scipy.ndimage import binary_fill_holes, gaussian_filter, label, map_coordinates
 
-from perfnb.data import vessels
+from perfnb.data import scars, vessels
 from perfnb.data.warp import Warp, draw_warp, sample, smooth_field
 
 TEMPLATE_MM = 2
@@ -35,6 +35,7 @@ class Anatomy:
     `points_mm` and `template_mm`, shape (3, N), are scanner and MNI coordinates of the N mask
     voxels in C order; `border_mm`, shape (N,), their distance to the nearest territory border.
     `arterial_delay_s` and `venous_delay_s` tell how late the vessels' own blood comes.
+    `gliosis`, shape (N,), is the share of a voxel's tissue that is scarred (`scars`).
     """
 
     affine: np.ndarray
@@ -51,6 +52,7 @@ class Anatomy:
     points_mm: np.ndarray
     template_mm: np.ndarray
     border_mm: np.ndarray
+    gliosis: np.ndarray
     facts: dict
 
     @property
@@ -121,7 +123,7 @@ def draw_anatomy(
     -------
     Anatomy
     """
-    head, folds, tree = rng.spawn(3)
+    head, folds, tree, past = rng.spawn(4)
     ventricles, atrophy = head.uniform(0.0, 0.45), head.uniform(0.2, 1.6)
     warp = draw_warp(head, ventricles)
     affine = make_affine(shape, field_of_view_mm, warp)
@@ -131,16 +133,28 @@ def draw_anatomy(
     mask = _one_piece((brain > 0.5) | ((arteries + vein > VESSEL_FRACTION) & (brain > 0.1)))
     arteries, vein = arteries * mask, np.minimum(vein, 1.0 - arteries) * mask
     rest = (1.0 - arteries - vein) * mask
-    gm, wm = gm * rest, wm * rest
-    csf = np.maximum(rest - gm - wm, 0.0)
     points = affine[:3, 3:] + np.diag(affine)[:3, None] * np.stack(np.nonzero(mask))
     template = warp.to_template(points)
+    scarred = scars.draw_scars(past, points, template, warp)
+    rest[mask] *= 1.0 - scarred.cavity
+    facts = _facts(scarred, wm[mask] * rest[mask], float(np.diag(affine)[:3].prod() / 1000))
+    gm, wm = gm * rest, wm * rest
+    csf = np.maximum((1.0 - arteries - vein) * mask - gm - wm, 0.0)
     territories, border = _territories(template, mask)
     return Anatomy(
         affine, gm, wm, csf, arteries, vein, mask, _label(gm, wm, csf, arteries, vein, mask),
-        territories, late * mask, venous * mask, points, template, border,
-        facts={"ventricles": round(ventricles, 3), "atrophy": round(atrophy, 3)},
+        territories, late * mask, venous * mask, points, template, border, scarred.gliosis,
+        facts={"ventricles": round(ventricles, 3), "atrophy": round(atrophy, 3)} | facts,
     )  # fmt: skip
+
+
+def _facts(scarred: scars.Scars, wm: np.ndarray, voxel_ml: float) -> dict:
+    """How much of the brain is scarred: volumes [ml] and the number of old infarcts."""
+    return {
+        "wm_lesion_ml": float((scarred.gliosis * wm).sum() * voxel_ml),
+        "old_infarcts": scarred.count,
+        "old_infarct_ml": float(scarred.cavity.sum() * voxel_ml),
+    }
 
 
 def _tissue_fractions(
