@@ -110,6 +110,8 @@ def score_bars(
 def training_history(history: pd.DataFrame, best_epoch: int | None = None) -> Figure:
     """Losses and validation over the epochs, the kept epoch marked.
 
+    A dotted line at ln 2 marks the loss of a discriminator that gives every patch even odds.
+
     Parameters
     ----------
     history : DataFrame
@@ -121,8 +123,11 @@ def training_history(history: pd.DataFrame, best_epoch: int | None = None) -> Fi
     figure, axes = subplots(1, 3, (WIDTH, 2.7))
     panels = (
         ("losses of the GAN", {"generator_adversarial": "generator", "discriminator": None}),
-        ("MAE on [−1, 1]", {"generator_l1": "training (L1)", "validation_mae": "validation"}),
-        ("SSIM", {"validation_ssim": "validation"}),
+        (
+            "MAE in the brain, on [−1, 1]",
+            {"generator_l1": "training (L1)", "validation_mae": "validation"},
+        ),
+        ("SSIM of whole slices", {"validation_ssim": "validation"}),
     )
     for ax, (title, columns) in zip(axes.flat, panels, strict=True):
         for k, (column, label) in enumerate(columns.items()):
@@ -132,6 +137,8 @@ def training_history(history: pd.DataFrame, best_epoch: int | None = None) -> Fi
         ax.set_title(title, loc="left")
         ax.set(xlabel="epoch")
         ax.xaxis.get_major_locator().set_params(integer=True)
+    axes[0, 0].axhline(np.log(2), color=MUTED, linestyle=":", linewidth=0.9, label="only guessing")
+    for ax in axes.flat:
         ax.legend(fontsize=8)
     return figure
 

@@ -222,7 +222,7 @@ def _image_axes(
     size = (cell * n_columns + 0.3, cell * shape[0] / shape[1] * n_rows + below)
     _, axes = subplots(n_rows, n_columns, size)
     for ax in axes.flat:
-        ax.set(xticks=[], yticks=[])
+        ax.set(xticks=[], yticks=[], anchor="S")  # level, with or without a colour bar below
         ax.spines[:].set_visible(False)
     return axes
 
