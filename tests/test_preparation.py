@@ -220,7 +220,7 @@ def test_tmax_is_corrected_for_the_time_at_which_a_slice_was_taken(tmp_path):
     inside = (plain["Tmax"] > 1) & (plain["Tmax"] < 19)
     shift = np.where(inside, late["Tmax"] - plain["Tmax"], np.nan)
     per_slice = np.nanmedian(shift, axis=(0, 1))
-    np.testing.assert_allclose(per_slice[-1] - per_slice[:-1], 0.5, atol=1e-3)
+    np.testing.assert_allclose(per_slice[-1] - per_slice[:-1], 0.5, atol=0.03)
     np.testing.assert_array_equal(late["TTP"], plain["TTP"])
     sidecar.write_text(json.dumps({**times, "SliceTiming": [0.0, 999.0]}))
     with pytest.raises(ValueError, match="SliceTiming in .*p.json holds 2 times"):

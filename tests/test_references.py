@@ -1,16 +1,21 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from synthetic_curves import small_series
 
-from perfnb.classical.aif import NoAIF
+from perfnb.classical import references
+from perfnb.classical.aif import NoAIF, find_aif
+from perfnb.classical.deconvolution import METHODS
 from perfnb.classical.references import reference_maps, smooth_in_plane
+from perfnb.data.phantom import draw_patient
 from perfnb.maps import MAPS
 
 TR, TE, VOXEL = 1.5, 0.03, (3.75, 3.75)
 
 
-def made(series, truth, **options):
-    return reference_maps(series, truth["mask"], TR, TE, VOXEL, **options)
+def made(series, truth, voxel_size_mm=VOXEL, **options):
+    return reference_maps(series, truth["mask"], TR, TE, voxel_size_mm, **options)
 
 
 def test_maps_are_complete_finite_limited_and_empty_outside():
@@ -99,3 +104,61 @@ def test_bad_input_is_named():
         reference_maps(series, truth["mask"], TR, TE, (0, 1))
     with pytest.raises(ValueError, match="expected \\(X, Y, Z, T\\)"):
         reference_maps(series[:, :, 0], truth["mask"], TR, TE, VOXEL)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_makes_whole_maps_that_tell_late_tissue(method):
+    series, truth = small_series()
+    maps = made(series, truth, method=method).maps
+    normal = truth["mask"] & ~truth["delayed"] & ~truth["artery"] & ~truth["vein"]
+    assert list(maps) == list(MAPS)
+    assert all(np.isfinite(values).all() for values in maps.values())
+    late = np.median(maps["Tmax"][truth["delayed"]]) - np.median(maps["Tmax"][normal])
+    assert late > 2.0
+
+
+def test_motion_is_taken_out_before_anything_else():
+    still, moved = (
+        draw_patient("acute", 4, (48, 48, 6), motion=motion) for motion in ("none", "considerable")
+    )
+    size = tuple(np.abs(np.diag(moved.affine)[:3]))
+    times = (still.repetition_time_s, still.echo_time_s)
+
+    def ttp(patient, **options):
+        given = {"aif_mask": still.arteries, **options}
+        return reference_maps(patient.series, still.mask, *times, size, **given).maps["TTP"]
+
+    brain, best = still.mask, ttp(still)
+    left, right = (np.abs(ttp(moved, corrects_motion=c) - best)[brain].mean() for c in (1, 0))
+    assert left < 0.7 * right
+
+
+def test_expert_looks_elsewhere_before_giving_up(monkeypatch):
+    series, truth = small_series()
+    looked = []
+
+    def find(*args, side=None, **more):
+        looked.append(side)
+        found = find_aif(*args, **more)
+        return replace(found, ok=len(looked) == 2, reasons=("late",))
+
+    monkeypatch.setattr(references, "find_aif", find)
+    assert made(series, truth).aif_source == "replaced"
+    assert looked == [None, "healthier"]
+    with pytest.raises(NoAIF, match="late"):
+        made(series, truth, search="contralateral")
+    assert looked[2:] == ["healthier", None]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "FFT"}, "method='FFT' is unknown; known: SVD, block-circulant SVD"),
+        ({"search": "by hand"}, "search='by hand' is unknown; known: automatic, contralateral"),
+        ({"corrects_motion": True}, "motion needs three voxel sizes"),
+    ],
+)
+def test_unknown_choices_are_refused(options, message):
+    series, truth = small_series()
+    with pytest.raises(ValueError, match=message):
+        made(series, truth, **options)

@@ -1,7 +1,8 @@
 """Reference maps: what an expert would have made of a series, not the truth.
 
-Steps: baseline and bolus arrival, delta R2*, arterial input, in-plane smoothing,
-block-circulant SVD, five maps in physical units.
+Steps: motion taken out, baseline and bolus arrival, delta R2*, arterial input, in-plane smoothing,
+deconvolution, five maps in physical units. An expert who rejects the automatic arterial input
+picks another; where none is to be had, there is no map.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from perfnb.classical.aif import AIF, NoAIF, find_aif
-from perfnb.classical.deconvolution import block_circulant_svd, maps_from_residue
+from perfnb.classical.deconvolution import METHODS, deconvolve
+from perfnb.classical.motion import Motion, correct_motion
 from perfnb.classical.signal import (
     Baseline,
     check_repetition_time,
@@ -25,6 +27,10 @@ RELAXIVITY_RATIO = 7.0
 """Relaxivity of contrast agent in tissue over that in arterial blood (Kjolby et al. 2006, Magn
 Reson Med 56:187). It scales CBF and CBV alike; absolute DSC values are never better than it."""
 
+SEARCHES = {"automatic": (None, "healthier"), "contralateral": ("healthier", None)}
+"""Where the arterial input is looked for, by name: first, and after a rejection. None is the whole
+brain, "healthier" the lateral arteries of the earlier side, as a rater picks M2."""
+
 
 @dataclass(frozen=True)
 class References:
@@ -34,17 +40,26 @@ class References:
     ----------
     maps : dict of float32 arrays, shape (X, Y, Z)
         CBF, CBV, MTT, Tmax, TTP in the units of `perfnb.maps`, clipped to its limits,
-        0 outside the mask.
+        0 outside the mask and where no curve could be fitted.
     aif : AIF
+    aif_source : str
+        "automatic", "replaced" after a rejection, or "given" by the user.
+    rejected : tuple of str
+        What spoke against the first choice; empty unless replaced.
     baseline : Baseline
     usable : bool array, shape (X, Y, Z)
         Voxels with a curve of their own; the others of the mask took their neighbours' curves.
+    motion : Motion or None
+        What was taken out of the film; None where nothing looked for it.
     """
 
     maps: dict[str, np.ndarray]
     aif: AIF
+    aif_source: str
+    rejected: tuple[str, ...]
     baseline: Baseline
     usable: np.ndarray
+    motion: Motion | None
 
 
 def reference_maps(
@@ -52,14 +67,17 @@ def reference_maps(
     mask: np.ndarray,
     repetition_time_s: float,
     echo_time_s: float,
-    voxel_size_mm: tuple[float, float],
+    voxel_size_mm: tuple[float, ...],
     smoothing_mm: float = 2.6,
-    threshold: float = 0.1,
+    method: str = "block-circulant SVD",
+    threshold: float | None = None,
+    search: str = "automatic",
+    corrects_motion: bool = False,
     aif_mask: np.ndarray | None = None,
     relaxivity_ratio: float = RELAXIVITY_RATIO,
     slice_times_s: np.ndarray | None = None,
 ) -> References:
-    """Make the five perfusion maps of one patient by block-circulant SVD.
+    """Make the five perfusion maps of one patient as an expert would.
 
     Parameters
     ----------
@@ -69,12 +87,18 @@ def reference_maps(
         Brain.
     repetition_time_s, echo_time_s : float
         Repetition and echo time [s].
-    voxel_size_mm : (float, float)
-        In-plane voxel size [mm].
+    voxel_size_mm : two or three floats
+        Voxel size [mm]; motion needs the third.
     smoothing_mm : float
         Standard deviation of the in-plane smoothing [mm]; 0 for none.
-    threshold : float
-        Singular values below this fraction of the largest are dropped.
+    method : str
+        Of deconvolution: name in `deconvolution.METHODS`.
+    threshold : float, optional
+        Of that method; its default if not given.
+    search : str
+        Where the artery is looked for: name in SEARCHES.
+    corrects_motion : bool
+        Take the head's motion out of the film before anything else.
     aif_mask : bool array, shape (X, Y, Z), optional
         Voxels of an artery; found automatically if not given.
     relaxivity_ratio : float
@@ -86,37 +110,72 @@ def reference_maps(
     Returns
     -------
     references : References
-        Maps, arterial input, baseline and usable voxels.
+        Maps and what they rest on.
 
     Raises
     ------
     NoAIF
         No artery can be trusted; its `reasons` say why.
     ValueError
-        Bad shapes, times not in seconds, an empty mask, or a series without a bolus.
+        Bad shapes, times not in seconds, an empty mask, an unknown method or search, or a series
+        without a bolus.
     """
     check_repetition_time(repetition_time_s)
-    mask = np.asarray(mask, bool)
-    if series.ndim != 4:
-        raise ValueError(f"series has shape {series.shape}; expected (X, Y, Z, T)")
+    _check_choices(series, method, search, voxel_size_mm, corrects_motion)
+    mask, motion = np.asarray(mask, bool), None
+    if corrects_motion:
+        motion = correct_motion(series, mask, np.asarray(voxel_size_mm))
+        series = motion.series
     baseline = find_baseline(series, mask)
     usable = usable_voxels(series, mask, baseline)
     curves = delta_r2star(series, echo_time_s, baseline)
-    aif = find_aif(curves, usable, repetition_time_s, baseline.arrival, aif_mask)
-    if not aif.ok:
-        raise NoAIF(aif.reasons)
-    tissue = smooth_in_plane(curves, usable, voxel_size_mm, smoothing_mm)[mask]
-    passage = slice(baseline.arrival - 1, None)  # before it there is nothing but noise
-    arterial = relaxivity_ratio * aif.curve
-    residue = block_circulant_svd(
-        tissue[:, passage], arterial[passage], repetition_time_s, threshold
+    about = {"arrival": baseline.arrival, "slice_times_s": slice_times_s}
+    aif, source, rejected = _choose_aif(curves, usable, repetition_time_s, search, aif_mask, about)
+    tissue = smooth_in_plane(curves, usable, voxel_size_mm[:2], smoothing_mm)[mask]
+    fit = deconvolve(
+        tissue, relaxivity_ratio * aif.curve, repetition_time_s, method, baseline.arrival, threshold
     )
-    values = maps_from_residue(residue, tissue, arterial, repetition_time_s, baseline.arrival)
-    if slice_times_s is not None:
-        taken = np.broadcast_to(slice_times_s, mask.shape)
-        values["Tmax"] = values["Tmax"] + (taken[mask] - taken[aif.voxels].mean())
+    values = {name: np.nan_to_num(column) for name, column in fit.maps.items()}
+    if slice_times_s is not None:  # the input is that at the frames' start
+        values["Tmax"] = values["Tmax"] + np.broadcast_to(slice_times_s, mask.shape)[mask]
     maps = {name: _clipped(values[name], name, mask) for name in MAPS}
-    return References(maps, aif, baseline, usable)
+    return References(maps, aif, source, rejected, baseline, usable, motion)
+
+
+def _choose_aif(
+    curves: np.ndarray,
+    usable: np.ndarray,
+    repetition_time_s: float,
+    search: str,
+    aif_mask: np.ndarray | None,
+    about: dict,
+) -> tuple[AIF, str, tuple[str, ...]]:
+    """Arterial input that an expert accepts, its source, and why an earlier one was rejected."""
+    if aif_mask is not None:
+        aif = find_aif(curves, usable, repetition_time_s, aif_mask=aif_mask, **about)
+        if aif.ok:
+            return aif, "given", ()
+        raise NoAIF(aif.reasons)
+    first, second = SEARCHES[search]
+    aif = find_aif(curves, usable, repetition_time_s, side=first, **about)
+    if aif.ok:
+        return aif, "automatic", ()
+    other = find_aif(curves, usable, repetition_time_s, side=second, **about)
+    if other.ok:
+        return other, "replaced", aif.reasons
+    raise NoAIF(aif.reasons)
+
+
+def _check_choices(series, method, search, voxel_size_mm, corrects_motion) -> None:
+    if series.ndim != 4:
+        raise ValueError(f"series has shape {series.shape}; expected (X, Y, Z, T)")
+    for name, value, known in (("method", method, METHODS), ("search", search, SEARCHES)):
+        if value not in known:
+            raise ValueError(f"{name}={value!r} is unknown; known: {', '.join(known)}")
+    if corrects_motion and len(voxel_size_mm) != 3:
+        raise ValueError(
+            f"voxel_size_mm={tuple(voxel_size_mm)}; motion needs three voxel sizes [mm]"
+        )
 
 
 def smooth_in_plane(

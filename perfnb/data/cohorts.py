@@ -82,14 +82,21 @@ def find_cases(folder: Path) -> list[Case]:
 
 
 def make_phantoms(
-    folder: Path, cohort: str, count: int, shape: tuple[int, int, int], seed: int
+    folder: Path,
+    cohort: str,
+    count: int,
+    shape: tuple[int, int, int],
+    seed: int,
+    motion: str = "none",
 ) -> list[Case]:
     """Draw simulated patients into a folder, or find them there if they were drawn before.
 
-    Patient i of a cohort is the same whatever the count; a folder drawn with another shape or
-    seed is replaced. A patient whose drawing was interrupted is drawn again.
+    Patient i of a cohort is the same whatever the count; a folder drawn with another shape, seed
+    or motion (see `phantom.draw_patient`) is replaced. A patient whose drawing was interrupted is
+    drawn again.
     """
     recipe = {"phantom": _phantom_hash(), "cohort": cohort, "shape": list(shape), "seed": seed}
+    recipe |= {"motion": motion}
     stamp = folder / "phantom.json"
     with explain_unwritable(folder):
         if not stamp.is_file() or json.loads(stamp.read_text()) != recipe:
@@ -100,7 +107,8 @@ def make_phantoms(
             name = f"sub-{i + 1:03d}"
             done = folder / TRUTH / name / "done"
             if not done.is_file():
-                patient = phantom.draw_patient(cohort, patient_seed(cohort, seed, i), shape)
+                own = patient_seed(cohort, seed, i)
+                patient = phantom.draw_patient(cohort, own, shape, motion=motion)
                 phantom.write_patient(patient, folder, name)
                 done.touch()
     return find_cases(folder)[:count]

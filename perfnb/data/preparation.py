@@ -171,9 +171,12 @@ def _reference_maps(case: Case, film: Series, mask: np.ndarray, settings: Mappin
             turned_mask,
             film.repetition_time_s,
             film.echo_time_s,
-            tuple(float(size) for size in nib.affines.voxel_sizes(turned.affine)[:2]),
+            tuple(float(size) for size in nib.affines.voxel_sizes(turned.affine)),
             smoothing_mm=settings["smoothing_mm"],
-            threshold=settings["threshold"],
+            method=settings["method"],
+            threshold=None if settings["method"] == "parametric" else settings["threshold"],
+            search=settings["search"],
+            corrects_motion=settings["corrects_motion"],
             slice_times_s=_turned_slice_times(film),
         )
     except NoAIF as refusal:
@@ -181,8 +184,11 @@ def _reference_maps(case: Case, film: Series, mask: np.ndarray, settings: Mappin
         facts |= {"references": "given" if given else "", "aif": "none"}
         return given, {}, facts | {"aif_reasons": "; ".join(refusal.reasons)}
     computed = {n: nib.orientations.apply_orientation(made.maps[n], back) for n in missing}
-    facts |= {"aif": "automatic"}
+    facts |= {"aif": made.aif_source, "aif_reasons": "; ".join(made.rejected)}
     facts |= {f"aif_{name}": round(value, 4) for name, value in made.aif.measures.items()}
+    if made.motion is not None:
+        farthest = float(np.nanmax(made.motion.displacement_mm))
+        facts |= {"moved": made.motion.moved, "moved_mm": round(farthest, 2)}
     maps = {name: given.get(name, computed.get(name)) for name in settings["maps"]}
     return maps, computed, facts
 
