@@ -17,8 +17,10 @@ from perfnb.classical.aif_features import correlations, curve_features, delays, 
 from perfnb.classical.aif_given import checked_curve, checked_mask, checked_motion
 from perfnb.classical.aif_verdict import (
     MAX_LEAD_S,
+    MAX_MISFIT,
     MAX_ROUGHNESS,
     MIN_VOXELS,
+    TISSUE_DELAY_S,
     measure,
     reasons_against,
     tissue_curve,
@@ -218,9 +220,13 @@ def _choose(brain: _Brain, allowed: np.ndarray) -> np.ndarray:
     taken_s, repetition_time_s = brain.taken_s[candidates], brain.repetition_time_s
     aligned = correct_slice_times(brain.curves[candidates], taken_s, repetition_time_s)
     tissue = tissue_curve(brain.curves, brain.features)
-    misfit, _ = tissue_misfit(aligned, tissue, repetition_time_s, brain.arrival)
+    misfit, delay_s = tissue_misfit(aligned, tissue, repetition_time_s, brain.arrival)
+    fits = (
+        (misfit < 2 * MAX_MISFIT) & (delay_s >= TISSUE_DELAY_S[0]) & (delay_s <= TISSUE_DELAY_S[1])
+    )
+    fits = np.flatnonzero(fits)[:N_CANDIDATES]
     worth = brain.features["area"][candidates] * np.exp(-misfit / MISFIT_SCALE)
-    chosen[candidates[_purest(aligned, worth, repetition_time_s)]] = True
+    chosen[candidates[fits[_purest(aligned[fits], worth[fits], repetition_time_s)]]] = True
     return chosen
 
 
@@ -243,11 +249,13 @@ def _candidates(brain: _Brain, allowed: np.ndarray) -> np.ndarray:
     found = np.flatnonzero(like & (near > 1.5))
     width_s = features["width_s"][found].clip(1e-3)
     score = features["height"][found] * np.exp(lead_s[found] / LEAD_SCALE_S) / width_s**2
-    return found[np.argsort(-score)][:N_CANDIDATES]
+    return found[np.argsort(-score)][: 4 * N_CANDIDATES]
 
 
 def _purest(aligned: np.ndarray, worth: np.ndarray, repetition_time_s: float) -> np.ndarray:
     """Indices of the earliest and worthiest of curves (N, T) that come best first."""
+    if len(aligned) < MIN_VOXELS:
+        return np.zeros(0, int)
     leader = np.median(aligned[:6], axis=0)
     alike = np.flatnonzero(correlations(aligned, leader) > 0.9)
     if len(alike) < MIN_VOXELS:
@@ -263,7 +271,9 @@ def _purest(aligned: np.ndarray, worth: np.ndarray, repetition_time_s: float) ->
 
 def _purity(own: np.ndarray, brain: _Brain) -> dict[str, float]:
     """Partial-volume factor of the mean of `own`, from the vein and its purest curves."""
-    vein = find_vein(brain.curves, brain.repetition_time_s, brain.arrival, brain.taken_s)
+    vein = find_vein(
+        brain.curves, own.mean(axis=0), brain.repetition_time_s, brain.arrival, brain.taken_s
+    )
     areas = np.sort(own[:, brain.arrival :].sum(axis=1))
     venous = float(brain.features["area"][vein].mean()) if len(vein) else 0.0
     factor, believable = partial_volume_factor(float(areas.mean()), (venous, areas[-2:].mean()))

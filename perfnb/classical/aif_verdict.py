@@ -8,13 +8,13 @@ from scipy.signal import lfilter
 from perfnb.classical.aif_features import correlations, curve_features, tissue_features
 
 MIN_VOXELS = 3
-MIN_AREA_RATIO = 2.05  # area over that of tissue, after the partial-volume factor: blood is about 3
+MIN_AREA_RATIO = 2.4  # area over that of tissue, after the partial-volume factor: blood is about 3
 MIN_LEAD_S, MAX_LEAD_S = 0.8, 8.0  # peak before that of tissue
 MAX_ROUGHNESS = 2.2  # path of the curve over that of one smooth bolus
 MAX_NOISE = 0.15  # standard deviation before the bolus over the peak
 MIN_AGREEMENT = 0.9  # mean correlation of the voxels with their mean
 MAX_MISFIT = 0.012  # of the tissue curve's energy
-TISSUE_DELAY_S = (-1.5, 2.5)
+TISSUE_DELAY_S = (-0.5, 4.0)  # of tissue after its input; more where half the brain is late
 MAX_MOTION_MM = 4.0  # one voxel
 RADIUS_MM = 50.0  # of a head: turns into shifts
 MTT_GRID_S = (1.0, 2.0, 3.0, 4.5, 6.5, 9.0, 13.0)
