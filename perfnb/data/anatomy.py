@@ -163,7 +163,7 @@ def _tissue_fractions(
     """Grey, white (of the parenchyma and CSF) and brain fraction, averaged over each voxel."""
     size = np.diag(affine)[:3]
     centres = affine[:3, 3:] + size[:, None] * np.indices(shape).reshape(3, -1)
-    near = np.nonzero(_read(load_templates()[2], warp.to_template(centres), blur=True) > 0.01)[0]
+    near = np.nonzero(_read(_wide_brain(), warp.to_template(centres)) > 0.01)[0]
     counts = np.maximum(1, np.rint(size / 2.2)).astype(int)
     steps = [(np.arange(n) + 0.5) / n - 0.5 for n in counts]
     offsets = np.stack(np.meshgrid(*steps, indexing="ij")).reshape(3, -1) * size[:, None]
@@ -195,11 +195,17 @@ def _classify(
     return weights[0] / total, weights[1] / total, brain
 
 
-def _read(volume: np.ndarray, template_mm: np.ndarray, blur: bool = False) -> np.ndarray:
-    """Read a template volume at MNI points, shape (3, N); `blur` widens it by several mm."""
+@lru_cache(maxsize=1)
+def _wide_brain() -> np.ndarray:
+    """Template's brain mask, widened by several mm: where to look for a patient's brain."""
+    return gaussian_filter(load_templates()[2], 3.0)
+
+
+def _read(volume: np.ndarray, template_mm: np.ndarray) -> np.ndarray:
+    """Read a template volume at MNI points, shape (3, N)."""
     affine = load_templates()[3]
     index = [(template_mm[i] - affine[i, 3]) / affine[i, i] for i in range(3)]
-    return map_coordinates(gaussian_filter(volume, 3.0) if blur else volume, index, order=1)
+    return map_coordinates(volume, index, order=1)
 
 
 def _one_piece(mask: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ nodded (Eur J Radiol 144:109979, 2021, doi:10.1016/j.ejrad.2021.109979)."""
 CHOICES = (*MOTIONS, "bolus", "drawn")
 NODDING = np.array([0.5, 0.7, 1.0, 1.0, 0.4, 0.5])
 HEAD_RADIUS_MM = 110.0
+FRAMES = 16  # frames moved at once: what one line of the cache holds
 BLOCK = 16384  # voxels moved at once: small enough for the cache
 
 
@@ -97,12 +98,15 @@ def move(series: np.ndarray, motion: np.ndarray, affine: np.ndarray) -> np.ndarr
     near = _reached(series[..., 0], motion, size)
     voxels = np.stack(np.nonzero(near)).astype(np.float32)
     moved = series.copy()
-    for t, (x, y, z, *turns) in enumerate(motion):
-        if not motion[t].any():
-            continue
-        matrix = rotation(np.array(turns)).T * size[None, :] / size[:, None]
-        back = np.array([sum(row * (centre + np.array([x, y, z]) / size)) for row in matrix])
-        moved[near, t] = _interpolate(series[..., t], voxels, matrix, centre - back)
+    for first in range(0, len(motion), FRAMES):
+        frames = np.ascontiguousarray(np.moveaxis(series[..., first : first + FRAMES], -1, 0))
+        read = np.empty((len(frames), voxels.shape[1]), np.float32)
+        for frame, out, (x, y, z, *turns) in zip(frames, read, motion[first:], strict=False):
+            matrix = rotation(np.array(turns)).T * size[None, :] / size[:, None]
+            back = np.array([sum(row * (centre + np.array([x, y, z]) / size)) for row in matrix])
+            _interpolate(frame, voxels, matrix, centre - back, out)
+        moved[near, first : first + FRAMES] = read.T
+    moved[..., ~motion.any(1)] = series[..., ~motion.any(1)]
     return moved
 
 
@@ -115,14 +119,13 @@ def _reached(frame: np.ndarray, motion: np.ndarray, size: np.ndarray) -> np.ndar
 
 
 def _interpolate(
-    frame: np.ndarray, voxels: np.ndarray, matrix: np.ndarray, offset: np.ndarray
-) -> np.ndarray:
-    """Read a frame at matrix @ voxels + offset, linearly; beyond its edge, the edge is held."""
-    frame = np.ascontiguousarray(frame)
+    frame: np.ndarray, voxels: np.ndarray, matrix: np.ndarray, offset: np.ndarray, out: np.ndarray
+) -> None:
+    """Read a frame at matrix @ voxels + offset into `out`, linearly; its edge is held beyond."""
     shape, flat = frame.shape, frame.ravel()
     strides = (shape[1] * shape[2], shape[2], 1)
     matrix, offset = matrix.astype(np.float32), offset.astype(np.float32)
-    out = np.empty(voxels.shape[1], np.float32)
+    steps = [stride if n > 1 else 0 for stride, n in zip(strides, shape, strict=True)]
     for first in range(0, out.size, BLOCK):
         block = slice(first, first + BLOCK)
         x, y, z = voxels[:, block]
@@ -133,9 +136,7 @@ def _interpolate(
             floor = place.astype(np.int64)
             low = low + floor * strides[k]
             part.append(place - floor)
-        steps = [stride if n > 1 else 0 for stride, n in zip(strides, shape, strict=True)]
         out[block] = _blend(flat, low, steps, part)
-    return out
 
 
 def _blend(flat: np.ndarray, low: np.ndarray, steps: list[int], part: list[np.ndarray]):
