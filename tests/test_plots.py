@@ -57,6 +57,14 @@ def test_map_rows_draws_the_map_in_its_range_and_the_error_about_zero(volume):
     assert {"Tmax [s]", "error of Tmax [s]"} <= set(labels_of(figure))
 
 
+def test_input_stands_level_with_the_maps_that_have_a_colour_bar(volume):
+    figure = plots.map_rows(rows(volume)[:1], "Tmax")
+    draw(figure)
+    draw(figure)  # the first saving lays out, the second leaves the places where they are
+    tops = [image.axes.get_position().y1 for image in images_of(figure)]
+    np.testing.assert_allclose(tops, tops[0], atol=1e-6)
+
+
 @pytest.mark.parametrize("name", list(maps.MAPS))
 def test_every_map_carries_its_unit(volume, name):
     figure = plots.montage(volume, name, mask=volume > 1)
@@ -144,6 +152,8 @@ def test_training_history_marks_the_kept_epoch():
     assert draw(figure) <= 9.5
     kept = [line for ax in figure.axes for line in ax.lines if line.get_label() == "kept epoch"]
     assert [line.get_xdata()[0] for line in kept] == [3, 3, 3]
+    guess = [line for line in figure.axes[0].lines if line.get_label() == "only guessing"]
+    assert guess[0].get_ydata()[0] == pytest.approx(np.log(2))
 
 
 def test_head_motion_shades_the_bolus_and_leaves_gaps():

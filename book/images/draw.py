@@ -34,7 +34,7 @@ def box(x: float, y: float, width: float, words: list[str], fill: str, height: f
 
 
 def arrow(x1: float, y1: float, x2: float, y2: float, dashed: bool = False) -> str:
-    """Line with a head; dashed for a skip connection."""
+    """Line with a head; dashed for a skip connection, or for who teaches whom."""
     dash = ' stroke-dasharray="5 4"' if dashed else ""
     return (
         f'<line x1="{x1:g}" y1="{y1:g}" x2="{x2:g}" y2="{y2:g}" stroke="{LINE}" '
@@ -190,6 +190,8 @@ def draw_idea() -> str:
         arrow(326, 292, 326, 311),
         box(14, 314, 200, ["reference", "what an expert would use"], ORANGE),
         box(226, 314, 200, ["prediction", "needs no artery"], ORANGE),
+        arrow(196, 312, 240, 294, dashed=True),
+        text(168, 306, "teaches", 12),
         arrow(150, 356, 190, 384),
         arrow(290, 356, 250, 384),
         box(95, 387, 250, ["truth", "known, as patients are simulated"], GREY),
