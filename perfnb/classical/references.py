@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from perfnb.classical.aif import AIF, NoAIF, find_aif
-from perfnb.classical.deconvolution import METHODS, deconvolve
+from perfnb.classical.deconvolution import METHODS, deconvolve, time_to_peak
 from perfnb.classical.motion import Motion, correct_motion
 from perfnb.classical.signal import (
     Baseline,
@@ -136,6 +136,7 @@ def reference_maps(
         tissue, relaxivity_ratio * aif.curve, repetition_time_s, method, baseline.arrival, threshold
     )
     values = {name: np.nan_to_num(column) for name, column in fit.maps.items()}
+    values["TTP"] = time_to_peak(tissue, repetition_time_s, baseline.arrival)  # without the input
     if slice_times_s is not None:  # the input is that at the frames' start
         values["Tmax"] = values["Tmax"] + np.broadcast_to(slice_times_s, mask.shape)[mask]
     maps = {name: _clipped(values[name], name, mask) for name in MAPS}
