@@ -22,7 +22,7 @@ from perfnb.classical.curves import (
     smooth_in_time,
     time_to_peak,
 )
-from perfnb.classical.signal import check_repetition_time
+from perfnb.classical.signal import check_echo_time, check_repetition_time
 
 __all__ = [
     "DENSITY",
@@ -218,6 +218,7 @@ def deconvolve(
     method: str = "block-circulant SVD",
     arrival: int = 0,
     threshold: float | None = None,
+    echo_time_s: float | None = None,
     prior: str = "flat",
     device: str = "cpu",
     dtype: str = "float32",
@@ -245,6 +246,9 @@ def deconvolve(
         First frame of the bolus; the frames before it were the baseline.
     threshold : float, optional
         The method's default, in METHODS, unless given; not for "parametric".
+    echo_time_s : float, optional
+        Echo time [s], for the parametric method alone: dark frames then weigh less, as their
+        delta R2* is noisier.
     prior : str
         Of the parametric method: name in `parametric.PRIORS`.
     device : str
@@ -266,6 +270,8 @@ def deconvolve(
     check_repetition_time(repetition_time_s)
     check_curves(tissue, aif, arrival)
     threshold = _checked_threshold(method, threshold)
+    if echo_time_s is not None:
+        check_echo_time(echo_time_s)
     if dtype not in ("float32", "float64"):
         raise ValueError(f"dtype={dtype!r}; expected 'float32' or 'float64'")
     import torch  # takes a second to load, and finding an AIF does without
@@ -276,7 +282,7 @@ def deconvolve(
     curves = tissue if usable.all() else tissue[usable]
     data = torch.as_tensor(curves).to(device, getattr(torch, dtype))
     if method == "parametric":
-        fit = parametric.fit_gamma(data, aif, repetition_time_s, arrival, prior)
+        fit = parametric.fit_gamma(data, aif, repetition_time_s, arrival, echo_time_s, prior)
         values, delay, alpha = parametric.maps(fit)
         residual, errors = fit.residual, fit.deviation * values.new_tensor(parametric.UNITS)
     else:
