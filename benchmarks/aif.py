@@ -1,6 +1,7 @@
 """How good the automatic arterial input is where the truth is known, and how honest its verdict.
 
-``python benchmarks/aif.py [--patients 200] [--moved 150] [--shape 64 64 12] [--motion considerable] [--seed 10000]``
+``python benchmarks/aif.py [--patients 200] [--moved 150] [--shape 64 64 12]``
+``                         [--motion considerable] [--seed 10000]``
 
 Still patients of both cohorts (SNR 30 to 100), against the true arterial curve at the frames'
 start. Bars, each in 95 %: r >= 0.98; area ratio 0.9 to 1.1, as read and after the partial-volume
