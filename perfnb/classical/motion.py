@@ -6,14 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
+from scipy.ndimage import median_filter
 
-from perfnb.classical.registration import (
-    compose,
-    estimate_poses,
-    grid_points,
-    invert,
-    move_points,
-)
+from perfnb.classical.registration import Alignment, align
+from perfnb.classical.rigid import displacement, grid_points, move_points, voxel_size
 from perfnb.classical.signal import Baseline, check_signal, find_baseline
 
 MOVED = {"none": 0.4, "mild": 3.2}
@@ -23,7 +19,7 @@ MIN_FINITE = 0.9  # of the brain's voxels, or a frame cannot be used
 MIN_BRIGHTNESS = 0.05  # of the median frame's mean, or a frame is empty
 MAX_UNUSABLE = 0.1  # of the frames, or the film is not ok
 MIN_IN_VIEW = 0.9  # of the brain in every frame, or the film is not ok
-MAX_MISFIT = 0.25  # of the brain's mean, or a frame was not matched; the bolus' peak has 0.1
+MAX_MISFIT = 2.5  # times that of the frames around it, or a frame was not matched
 
 
 @dataclass(frozen=True)
@@ -89,80 +85,19 @@ def correct_motion(
     series, mask, size_mm = _check(series, mask, affine)
     usable, filled = _usable_frames(series, mask)
     before = _baseline_frames(filled, mask, usable, baseline)
-    poses, misfit = estimate_poses(
-        filled[..., usable], mask, size_mm, np.flatnonzero(before[usable])
-    )
-    first = invert(poses[0])
+    found = align(filled[..., usable], mask, size_mm, np.flatnonzero(before[usable]))
     parameters = np.full((len(usable), 6), np.nan)
-    parameters[usable] = [compose(pose, first) for pose in poses]
+    parameters[usable] = found.poses
     far = displacement(parameters, mask, affine)
     moved = _name_motion(np.nanmax(far))
-    corrected = series if moved == "none" else resample(series, parameters, size_mm)
-    unmatched = np.flatnonzero(usable)[misfit > MAX_MISFIT]
+    corrected = series
+    if moved != "none":
+        corrected = series.copy()
+        corrected[..., usable] = _put_back(series[..., usable], found, size_mm)
+    around = median_filter(found.misfit, 5, mode="nearest")
+    unmatched = np.flatnonzero(usable)[found.misfit > MAX_MISFIT * around]
     reasons = _reasons(usable, unmatched, _share_in_view(parameters, mask, size_mm))
     return Motion(corrected, parameters, far, usable, moved, not reasons, reasons)
-
-
-def displacement(parameters: np.ndarray, mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    """Mean displacement of a brain's voxels by rigid motion.
-
-    Parameters
-    ----------
-    parameters : float array, shape (T, 6)
-        Shifts [mm] and turns [degrees], as in `Motion`.
-    mask : bool array, shape (X, Y, Z)
-        Brain.
-    affine : float array, shape (4, 4) or (3,)
-        Affine, or voxel size [mm].
-
-    Returns
-    -------
-    float array, shape (T,)
-        [mm]; NaN where a parameter is.
-    """
-    return displacement_between(parameters, np.zeros_like(parameters), mask, affine)
-
-
-def displacement_between(
-    parameters: np.ndarray, others: np.ndarray, mask: np.ndarray, affine: np.ndarray
-) -> np.ndarray:
-    """Mean distance of a brain's voxels moved by one or the other motion, shape (T,) [mm].
-
-    With the true motion as the other, it is the displacement that a correction leaves behind.
-    """
-    if np.shape(parameters) != np.shape(others) or np.shape(parameters)[1:] != (6,):
-        raise ValueError(
-            f"parameters have shapes {np.shape(parameters)} and {np.shape(others)}; "
-            "expected (T, 6) each"
-        )
-    mask = np.asarray(mask, bool)
-    points = grid_points(mask.shape, voxel_size(affine))[:, mask.ravel()]
-    between = [
-        move_points(a, points) - move_points(b, points)
-        for a, b in zip(parameters, others, strict=True)
-    ]
-    return np.array([np.linalg.norm(step, axis=0).mean() for step in between])
-
-
-def voxel_size(affine: np.ndarray) -> np.ndarray:
-    """Voxel size [mm], shape (3,), of an affine (4, 4) or of a voxel size given as such.
-
-    Raises
-    ------
-    ValueError
-        Another shape, or a size that is not above 0.
-    """
-    affine = np.asarray(affine, float)
-    if affine.shape not in ((3,), (4, 4)):
-        raise ValueError(
-            f"affine has shape {affine.shape}; expected (4, 4), or three voxel sizes [mm]"
-        )
-    size_mm = affine if affine.ndim == 1 else np.linalg.norm(affine[:3, :3], axis=0)
-    if not (np.isfinite(size_mm).all() and (size_mm > 0).all()):
-        raise ValueError(
-            f"voxel size is {size_mm.tolist()} mm; expected three sizes above 0: check the header"
-        )
-    return size_mm
 
 
 def resample(series: np.ndarray, parameters: np.ndarray, size_mm: np.ndarray) -> np.ndarray:
@@ -198,6 +133,20 @@ def resample(series: np.ndarray, parameters: np.ndarray, size_mm: np.ndarray) ->
         work.SetTransform(transform)
         corrected[..., t] = sitk.GetArrayFromImage(work.Execute(image)).T
     return corrected
+
+
+def _put_back(series: np.ndarray, found: Alignment, size_mm: np.ndarray) -> np.ndarray:
+    """Series (X, Y, Z, T) with the head at rest.
+
+    Resampling blurs, and blurs each frame differently. A frame's model needs none: it is known
+    at rest. So only what the model does not explain is resampled.
+    """
+    still, moved = found.models()
+    rest = series.copy()
+    rest[found.head.box] -= moved
+    rest = resample(rest, found.poses, size_mm)
+    rest[found.head.box] += still
+    return rest
 
 
 def _check(series, mask, affine) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

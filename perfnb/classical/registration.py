@@ -14,55 +14,16 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import binary_dilation, gaussian_filter, map_coordinates
 
+from perfnb.classical.rigid import compose, grid_points, invert, move_points
+
 RIM = 2  # voxels around the brain that count too: its outline tells most
 MARGIN = 3  # further voxels in which the head may move before voxels are lost from view
 FIELDS = (3, 3, 3)  # cosines along x, y, z
 LEVELS = 8  # steps of the baseline's brightness
 COARSE_VOXELS = 1.0  # in-plane smoothing of the first round, standard deviation
+SHARPENINGS = 5  # rounds that undo the blur of moved frames
 COARSE_STEPS, FINE_STEPS = 4, (3, 3)
 ENOUGH = 0.02  # a smaller step, in mm and degrees, ends a frame's search: noise allows no less
-
-
-def rotation(degrees: np.ndarray) -> np.ndarray:
-    """Rotation about x, then y, then z, shape (3, 3)."""
-    (cx, cy, cz), (sx, sy, sz) = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
-    about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
-    about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
-    about_z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
-    return about_z @ about_y @ about_x
-
-
-def compose(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
-    """Pose (6,) of a head moved by `inner`, then by `outer`; shifts [mm], turns [degrees]."""
-    first, then = rotation(inner[3:]), rotation(outer[3:])
-    return _pose(then @ first, then @ inner[:3] + outer[:3])
-
-
-def invert(pose: np.ndarray) -> np.ndarray:
-    """Pose (6,) that undoes a pose."""
-    back = rotation(pose[3:]).T
-    return _pose(back, -back @ pose[:3])
-
-
-def _pose(matrix: np.ndarray, shift: np.ndarray) -> np.ndarray:
-    """Pose (6,) of a rotation (3, 3) and a shift (3,) [mm]."""
-    about_x, about_z = (
-        np.arctan2(matrix[2, 1], matrix[2, 2]),
-        np.arctan2(matrix[1, 0], matrix[0, 0]),
-    )
-    about_y = np.arcsin(np.clip(-matrix[2, 0], -1, 1))
-    return np.r_[shift, np.rad2deg([about_x, about_y, about_z])]
-
-
-def move_points(pose: np.ndarray, points_mm: np.ndarray) -> np.ndarray:
-    """Where a pose takes points (3, N), counted from the centre of the volume [mm]."""
-    return rotation(pose[3:]) @ points_mm + pose[:3, None]
-
-
-def grid_points(shape: tuple[int, ...], size_mm: np.ndarray) -> np.ndarray:
-    """Voxel centres from the centre of the volume, along the grid's axes, shape (3, N) [mm]."""
-    centre = (np.array(shape) - 1) / 2
-    return (np.indices(shape).reshape(3, -1) - centre[:, None]) * np.asarray(size_mm)[:, None]
 
 
 @dataclass(frozen=True)
@@ -183,9 +144,44 @@ def _contrast_fields(head: Head, volume: np.ndarray) -> np.ndarray:
     return np.stack([*fields, *steps], axis=1).astype(np.float32)
 
 
-def estimate_poses(
+@dataclass(frozen=True)
+class Alignment:
+    """Where the head lies in each frame.
+
+    `poses` (T, 6) hold shifts [mm] and turns [degrees] against the first frame; `misfit` (T,) is
+    the standard deviation of what the model leaves unexplained, as a fraction of the brain's mean.
+    """
+
+    head: Head
+    frames: np.ndarray
+    baseline: np.ndarray
+    poses: np.ndarray
+    misfit: np.ndarray
+
+    def models(self) -> tuple[np.ndarray, np.ndarray]:
+        """Every frame's model, at rest in the first frame's place and where the head lies.
+
+        Returns
+        -------
+        still, moved : float32 arrays, shape (X, Y, Z, T) of the box `head.box`
+        """
+        head, frames, baseline = self.head, self.frames, self.baseline
+        reference = _sharpen(head, frames[baseline], self.poses[baseline], None)
+        fields = _contrast_fields(head, reference)
+        model = Model.of(head, reference, fields, np.ones(len(head.chosen), np.float32))
+        still, moved = np.empty((2, *head.shape, len(frames)), np.float32)
+        for t, (frame, pose) in enumerate(zip(frames, self.poses, strict=True)):
+            contrast = model.solve(head.read(frame, pose))[0]
+            rest = frame - head.read(model.frame(head, contrast), invert(pose), True)
+            contrast = contrast + model.solve(head.read(rest, pose))[0]
+            still[..., t] = model.frame(head, contrast)
+            moved[..., t] = head.read(still[..., t], invert(pose), True)
+        return still, moved
+
+
+def align(
     series: np.ndarray, mask: np.ndarray, size_mm: np.ndarray, baseline: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+) -> Alignment:
     """Estimate where the head lies in each frame.
 
     A coarse round on smoothed frames, then rounds that compare each frame with the moved model of
@@ -205,25 +201,31 @@ def estimate_poses(
 
     Returns
     -------
-    poses : float array, shape (T, 6)
-        Shifts [mm] and turns [degrees] about the volume's centre, against the mean baseline frame.
-    misfit : float array, shape (T,)
-        Standard deviation of what the model leaves unexplained, as a fraction of the brain's mean.
+    Alignment
     """
     head = Head.of(mask, ~np.any(series, axis=-1) & mask, size_mm)
     frames = np.ascontiguousarray(np.moveaxis(series[head.box], -1, 0))
     poses, fields, weights = _coarse_poses(head, frames, baseline)
     reference = None
     for steps in FINE_STEPS:
-        poses = np.stack([compose(pose, invert(poses[baseline].mean(axis=0))) for pose in poses])
+        poses = _against(poses, poses[baseline].mean(axis=0))
         reference = _sharpen(head, frames[baseline], poses[baseline], reference)
         model = Model.of(head, reference, fields, weights)
         found = [_refine(head, model, *pair, steps) for pair in zip(frames, poses, strict=True)]
         poses, rest = (np.stack(part) for part in zip(*found, strict=True))
         weights = _weights(rest)
     inside = head.inside[head.chosen]
-    misfit = np.sqrt(np.nanmean(rest[:, inside] ** 2, axis=1))
-    return poses, misfit / reference.reshape(-1)[head.chosen][inside].mean()
+    level = reference.ravel()[head.chosen][inside].mean()
+    misfit = np.sqrt(np.nanmean(rest[:, inside] ** 2, axis=1)) / level
+    poses = _against(poses, poses[0])
+    poses[0] = 0  # but for rounding
+    return Alignment(head, frames, baseline, poses, misfit)
+
+
+def _against(poses: np.ndarray, origin: np.ndarray) -> np.ndarray:
+    """Poses (T, 6) as motion from where another pose puts the head."""
+    back = invert(origin)
+    return np.stack([compose(pose, back) for pose in poses])
 
 
 def _coarse_poses(
@@ -243,22 +245,25 @@ def _coarse_poses(
             if np.abs(motion).max() < 2 * ENOUGH:
                 break
         poses.append(pose)
-        rest.append(head.read(frame, pose) - model.contrast @ contrast)
+        rest.append(values - model.contrast @ contrast)
     return np.stack(poses), fields, _weights(np.stack(rest))
 
 
 def _sharpen(
-    head: Head, frames: np.ndarray, poses: np.ndarray, reference: np.ndarray | None
+    head: Head,
+    frames: np.ndarray,
+    poses: np.ndarray,
+    reference: np.ndarray | None,
 ) -> np.ndarray:
     """Reference (X, Y, Z) that looks like each baseline frame (B, X, Y, Z) once it is moved.
 
     The mean of frames put back in place is blurred by two interpolations; what it leaves of the
-    frames is added to it, twice (Irani and Peleg, CVGIP 53:231, 1991).
+    frames is added to it, in rounds (Irani and Peleg, CVGIP 53:231, 1991).
     """
     pairs = list(zip(frames, poses, strict=True))
     if reference is None:
         reference = np.mean([head.read(f, p, everywhere=True) for f, p in pairs], axis=0)
-    for _ in range(2):
+    for _ in range(SHARPENINGS):
         rest = [frame - head.read(reference, invert(pose), True) for frame, pose in pairs]
         back = [head.read(r, pose, True) for r, (_, pose) in zip(rest, pairs, strict=True)]
         reference = reference + np.mean(back, axis=0)
