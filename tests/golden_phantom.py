@@ -1,4 +1,4 @@
-"""What patients of the frozen phantom look like in numbers; `python tests/golden_phantom.py` writes.
+"""Numbers of the frozen phantom's patients; `python tests/golden_phantom.py` writes them.
 
 Not a hash: sums of floats differ in the last digit between processors. These numbers survive that,
 and any change of what is drawn moves them far beyond the tolerance.

@@ -22,7 +22,7 @@ from perfnb.study import COHORTS, write_json
 SUFFIXES = ("_dsc", "_perf", "_pwi", "_bold")
 SPLITS = ("train", "validation", "test")
 NO_AIF = "no_aif"
-READERS = ("__init__", "cohorts", "leaks", "preparation", "slices")  # the other modules draw the phantom
+READERS = ("__init__", "cohorts", "leaks", "preparation", "realism", "slices")  # the other modules draw the phantom
 TRUTH = Path("derivatives") / "truth"
 
 

@@ -11,7 +11,7 @@ MOTIONS = {"none": (0.0, 0.0), "mild": (0.5, 0.6), "considerable": (2.0, 2.5)}
 """Size of a patient's motion: shift [mm] and turn [degrees]."""
 MOTION_COUNTS = {"none": 46, "mild": 19, "considerable": 15}
 """How many of 80 stroke patients moved so during perfusion imaging: 58, 24 and 19 %; mostly they
-nodded (Eur J Radiol 144:109979, 2021, doi:10.1016/j.ejrad.2021.109979)."""
+nodded (Moghari et al., Eur J Radiol 144:109979, 2021)."""
 CHOICES = (*MOTIONS, "bolus", "drawn")
 NODDING = np.array([0.5, 0.7, 1.0, 1.0, 0.4, 0.5])
 HEAD_RADIUS_MM = 110.0

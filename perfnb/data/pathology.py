@@ -4,7 +4,7 @@ Acute: a territory with a core (flow 0.05 to 0.28 of normal) in a penumbra (0.3 
 that comes up to 12 s late. Chronic: a hemisphere or its border zones, 1 to 5 s late and dispersed,
 volume up, flow mildly down. Confounders among the acute: an old stenosis, a weak heart, and an
 artery that has opened again. Core and penumbra as in Astrup et al. (Stroke 12:723, 1981); early
-reperfusion with more flow than normal as in Kidwell et al. (Stroke 32:1349, 2001).
+reperfusion with more flow than normal as in Kidwell et al. (Neurology 57:2015, 2001).
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def draw_lesion(
         return _slowed(rng, anatomy, waves, facts)
     depth = _depth_mm(kind, side, rng, anatomy)
     if cohort == "chronic" or kind == "stenosis":
-        return _narrowed(kind, rng, depth, waves, facts)
+        return _narrowed(kind, rng, depth, waves, anatomy, facts)
     if kind == "reperfused":
         return _reopened(rng, depth, waves, anatomy, facts)
     return _occluded(kind, rng, depth, waves, anatomy, facts)
@@ -143,16 +143,21 @@ def _foci(rng: np.random.Generator, anatomy: Anatomy) -> np.ndarray:
 
 
 def _narrowed(
-    kind: str, rng: np.random.Generator, depth: np.ndarray, waves: list[np.ndarray], facts: dict
-) -> Lesion:
-    """Chronic stenosis: late, dispersed, more volume, a little less flow; no core."""
+    kind: str, rng: np.random.Generator, depth: np.ndarray, waves: list[np.ndarray],
+    anatomy: Anatomy, facts: dict,
+) -> Lesion:  # fmt: skip
+    """Chronic stenosis: late, dispersed, more volume, a little less flow; no core.
+
+    Most are mild, and the border zones, farthest from any artery, suffer most.
+    """
     weight = expit(depth / (1.5 * EDGE_MM))
-    late, spread = rng.uniform(1.0, 5.0), rng.uniform(1.5, 4.5)
+    far = 0.55 + 0.45 * np.exp(-anatomy.border_mm / 10.0)
+    late, spread = 1.0 + 4.0 * rng.uniform() ** 1.5, 1.5 + 3.0 * rng.uniform() ** 1.5
     if kind == "stenosis":
         late, spread = late / 2, spread / 2
     flow, volume = rng.uniform(0.75, 0.95), rng.uniform(1.1, 1.35)
-    delay = np.clip(late * (1 + 0.2 * waves[0]), 0.5 * late, 5.0)
-    dispersion = np.clip(spread * (1 + 0.15 * waves[1]), 0.5 * spread, 4.5)
+    delay = np.clip(late * far * (1 + 0.2 * waves[0]), 0.3 * late, 5.0)
+    dispersion = np.clip(spread * far * (1 + 0.15 * waves[1]), 0.3 * spread, 4.5)
     zero = np.zeros(depth.size)
     facts |= {"lesion_delay_s": late, "lesion_dispersion_s": spread, "lesion_flow": flow}
     return Lesion(

@@ -6,6 +6,8 @@ colour range, from `perfnb.maps`; every error is drawn symmetric about zero.
 
 from perfnb.plots.graphs import agreement, curves, head_motion, score_bars, training_history
 from perfnb.plots.look import COLOURS, show_source, style
+from perfnb.plots.ranges import ranges
+from perfnb.plots.scroll import scroller
 from perfnb.plots.slices import film_strip, map_grid, map_rows, masks_outline, montage
 
 __all__ = [
@@ -18,7 +20,9 @@ __all__ = [
     "map_rows",
     "masks_outline",
     "montage",
+    "ranges",
     "score_bars",
+    "scroller",
     "show_source",
     "style",
     "training_history",
