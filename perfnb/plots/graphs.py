@@ -136,7 +136,7 @@ def training_history(history: pd.DataFrame, best_epoch: int | None = None) -> Fi
             ax.axvline(best_epoch, color=MUTED, linestyle="--", linewidth=0.9, label="kept epoch")
         ax.set_title(title, loc="left")
         ax.set(xlabel="epoch")
-        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     axes[0, 0].axhline(np.log(2), color=MUTED, linestyle=":", linewidth=0.9, label="only guessing")
     for ax in axes.flat:
         ax.legend(fontsize=8)
