@@ -1,4 +1,4 @@
-# make book     run the study, print where to open the book      (STUDY=small CORES=2)
+# make book     run the study, print where to open the book      (STUDY=small CORES=2, or CLUSTER=slurm)
 # make test     run the tests
 # make lint     check style, formatting and import layers         make format   repair the first two
 # make clean    remove what a study made                          make lock     write requirements.lock anew
@@ -8,7 +8,11 @@ CORES ?= 2
 PYTHON ?= python3
 override PERFNB_HOME := $(or $(PERFNB_HOME),$(CURDIR))
 
-INSTALLED = .venv/installed
+# CLUSTER names a folder in workflow/profiles: jobs go there, and its plugin is installed too.
+RUN = python workflow/run.py --study $(STUDY) $(if $(CLUSTER),--cluster "$(CLUSTER)",--cores $(CORES))
+comma = ,
+EXTRAS = test$(if $(CLUSTER),$(comma)cluster)
+INSTALLED = .venv/installed$(if $(CLUSTER),-cluster)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PERFNB_HOME
 # One thread a job: several jobs with several threads each slow one another down.
@@ -23,11 +27,11 @@ help:
 	@sed -n '1,4s/^# //p' Makefile
 
 book: $(INSTALLED)
-	@python workflow/run.py --study $(STUDY) --cores $(CORES) book
+	@$(RUN) book
 	@echo "Open $(PERFNB_HOME)/_build/$(STUDY)/html/index.html in a browser."
 
 chapters: $(INSTALLED)
-	@python workflow/run.py --study $(STUDY) --cores $(CORES) chapters
+	@$(RUN) chapters
 
 test: $(INSTALLED)
 	python -m pytest
@@ -50,14 +54,14 @@ $(INSTALLED): requirements.lock pyproject.toml
 	    "perfnb needs Python 3.11 or newer; found " + sys.version.split()[0] + ": make PYTHON=python3.11")'
 	@echo "Installing into .venv: a few minutes."
 	@$(PYTHON) -m venv .venv
-	@.venv/bin/python -m pip install -qq --no-compile --disable-pip-version-check -e ".[test]" -c requirements.lock
+	@.venv/bin/python -m pip install -qq --no-compile --disable-pip-version-check -e ".[$(EXTRAS)]" -c requirements.lock
 	@touch $@
 
 # Newest versions that fit together, tried in an environment of their own.
 lock:
 	rm -rf .venv-lock
 	$(PYTHON) -m venv .venv-lock
-	.venv-lock/bin/python -m pip install -qq -e ".[test]"
+	.venv-lock/bin/python -m pip install -qq -e ".[test,cluster]"
 	echo '# Versions that fit together, as constraints: pip install -e ".[test]" -c requirements.lock' > requirements.lock
 	.venv-lock/bin/python -m pip freeze --all --exclude-editable | sed '/^pip==/d; s/+.*//' >> requirements.lock
 	rm -rf .venv-lock

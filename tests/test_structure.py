@@ -135,7 +135,8 @@ def test_lock_pins_every_dependency_to_a_version_that_the_project_accepts():
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[0-9A-Za-z.]+", pin) for pin in pins), "only pins"
     locked = {canonicalize_name(name): version for name, version in (p.split("==") for p in pins)}
     assert len(locked) == len(pins)
-    for text in [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["test"]]:
+    extras = PROJECT["optional-dependencies"]
+    for text in [*PROJECT["dependencies"], *extras["test"], *extras["cluster"]]:
         requirement = Requirement(text)
         version = locked.get(canonicalize_name(requirement.name))
         assert version and requirement.specifier.contains(version), text

@@ -1,33 +1,74 @@
 """Run a study through Snakemake; a run that was killed goes on with the same command.
 
 ``python workflow/run.py [--study small] [--cores 2] [what Snakemake takes: targets, -n, ...]``
+``python workflow/run.py --study full --cluster slurm [...]`` hands every job to a cluster.
 
 One run at a time works in a folder: a second one waits for the first.
 """
 
 import argparse
 import fcntl
+import importlib.util
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import yaml
+
 from perfnb import study as studies
 from perfnb.files import explain_unwritable
 
 SNAKEFILE = Path(__file__).resolve().parent / "Snakefile"
+PROFILES = SNAKEFILE.parent / "profiles"
+JOBS = "perfnb"  # what the names of a cluster's jobs begin with; the profile says it too
 TRIGGERS = ("mtime", "params", "input")  # not the text of the Snakefile, not the environment
 
 
-def command(study: str, cores: int, home: Path, gpus: int = 0) -> list[str]:
-    """Return Snakemake's command line for a study whose files go to `home`."""
+def command(
+    study: str, cores: int, home: Path, gpus: int = 0, profile: Path | None = None
+) -> list[str]:
+    """Return Snakemake's command line for a study whose files go to `home`.
+
+    With a `profile` the jobs go to a cluster: the profile says how many at once, and with what.
+    """
     line = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE)]
-    line += ["--config", f"study={study}", f"gpu={min(gpus, 1)}"]
-    line += ["--resources", f"gpu={gpus}"] if gpus else []
     line += ["--rerun-incomplete", "--rerun-triggers", *TRIGGERS]
     line += ["--quiet", "host", "rules", "--show-failed-logs", "--scheduler", "greedy"]
-    return [*line, "--directory", str(home), "--cores", str(cores)]  # targets may follow
+    line += ["--directory", str(home), "--config", f"study={study}"]
+    if profile is not None:
+        return [*line, "--profile", str(profile)]  # targets may follow
+    line += [f"gpu={min(gpus, 1)}", f"slots={cores}"]
+    line += ["--resources", f"gpu={gpus}"] if gpus else []
+    return [*line, "--cores", str(cores)]
+
+
+def find_profile(name: str) -> Path:
+    """Return the folder of a cluster's profile: a name in workflow/profiles, or a path.
+
+    Raises
+    ------
+    ValueError
+        No such profile, no executor in it, or its plugin is not installed.
+    """
+    folder = next((f for f in (PROFILES / name, Path(name)) if (f / "config.yaml").is_file()), None)
+    if folder is None:
+        known = ", ".join(sorted(path.parent.name for path in PROFILES.glob("*/config.yaml")))
+        raise ValueError(
+            f"cluster={name!r} has no config.yaml; known: {known}, or give the path of a folder"
+        )
+    settings = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    executor = settings.get("executor") if isinstance(settings, dict) else None
+    if executor is None:
+        raise ValueError(f"{folder / 'config.yaml'} names no executor: give it executor: slurm")
+    plugin = f"snakemake_executor_plugin_{executor.replace('-', '_')}"
+    if importlib.util.find_spec(plugin) is None:
+        raise ValueError(
+            f"cluster={name!r} needs {plugin.replace('_', '-')}: "
+            'pip install -e ".[cluster]" -c requirements.lock'
+        )
+    return folder.resolve()
 
 
 def wait_for_turn(home: Path) -> None:
@@ -51,15 +92,33 @@ def count_gpus() -> int:
     return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
 
 
+def cancel_orphans(home: Path) -> None:
+    """Cancel the cluster's jobs that a killed run has left behind in `home`.
+
+    Two jobs must not write into one folder, and a new run would submit them once more.
+    """
+    listed = subprocess.run(
+        ["squeue", "--me", "--noheader", "--format=%A %j %Z"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    jobs = [line.split(maxsplit=2) for line in listed.stdout.splitlines()]
+    left = [job for job, name, folder in jobs if name.startswith(JOBS) and Path(folder) == home]
+    if left:
+        print(f"Cancelling {len(left)} jobs that an earlier run left behind.", flush=True)
+        subprocess.run(["scancel", *left], check=False)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; does not return once Snakemake has taken over the process."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--study", default="small")
     parser.add_argument("--cores", type=int, default=2)
     parser.add_argument("--gpus", type=int, help="GPUs to share out (default: all there are)")
+    parser.add_argument("--cluster", help="a folder in workflow/profiles, or its path")
     options, more = parser.parse_known_args(arguments)
     try:
         studies.read_study(options.study)
+        profile = find_profile(options.cluster) if options.cluster else None
         home = studies.home()
         with explain_unwritable(home):
             wait_for_turn(home)
@@ -67,7 +126,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(getattr(error, "strerror", None) or error, file=sys.stderr)
         return 2
     gpus = count_gpus() if options.gpus is None else options.gpus
-    line = command(options.study, options.cores, home, gpus)
+    line = command(options.study, options.cores, home, gpus, profile)
+    if profile is not None and shutil.which("squeue"):
+        cancel_orphans(home)
     shutil.rmtree(home / ".snakemake" / "locks", ignore_errors=True)  # of a run that was killed
     os.execv(line[0], [*line, *more])
 

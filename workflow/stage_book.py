@@ -57,7 +57,8 @@ def stage(study: str, home: Path, source: Path) -> list[Page]:
         "build.md": build_page(executed, study, home, PROJECT),
     }
     shutil.rmtree(source, ignore_errors=True)
-    shutil.copytree(PROJECT / "book", source / "book", ignore=IGNORED)
+    for shown in ("book", "workflow/profiles"):  # a page shows the profile of a cluster
+        shutil.copytree(PROJECT / shown, source / shown, ignore=IGNORED)
     (source / "notebooks").mkdir()
     for page, notebook in executed.items():
         nbformat.write(to_page(notebook, page, study), source / f"{page.docname}.ipynb")
