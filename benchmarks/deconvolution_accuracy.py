@@ -1,6 +1,6 @@
 """Accuracy of deconvolution on a digital reference object: r / bias / RMSE of every map.
 
-``python benchmarks/deconvolution_accuracy.py [--quick] [--snr 50 20] [--methods ...] [--out table.csv]``
+``python benchmarks/deconvolution_accuracy.py [--quick] [--snr 50 20] [--out table.csv]``
 
 Prints a table per repetition time, residue, signal-to-noise ratio and AIF (exact, or read with the
 same noise), and what block-circulant SVD makes of delay and of 60 CBV / CBF. Tmax and TTP are
