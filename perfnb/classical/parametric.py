@@ -22,8 +22,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from perfnb.classical.curve_noise import NoisyCurves, noisy_curves
 from perfnb.classical.curves import PER_100_G
-from perfnb.classical.gamma_curves import COARSE, GammaCurves, dictionary, peak_time, read, tabulate
+from perfnb.classical.gamma_curves import COARSE, dictionary, peak_time, read, tabulate
 
 PRIORS: dict[str, tuple[float, float] | None] = {
     "flat": None,
@@ -104,50 +105,11 @@ def fit_gamma(
     table = tabulate(aif, repetition_time_s, tissue.dtype, tissue.device)
     table = replace(table, curves=table.curves[:, arrival:].contiguous())
     fit = _Fit(table, arrival, echo_time_s or 0.0, PRIORS[prior])
-    parts = [fit.block(rows) for rows in torch.split(tissue, BLOCK[tissue.device.type])]
+    parts = [
+        fit.block(rows)
+        for rows in torch.split(tissue, BLOCK.get(tissue.device.type, BLOCK["cuda"]))
+    ]
     return GammaFit(*(torch.cat(part) for part in zip(*parts, strict=True)))
-
-
-@dataclass(frozen=True)
-class _Data:
-    """Curves to fit (n, T') from the arrival on and the inverse covariance of their noise.
-
-    That is diag(weights) - shared * weights weights^T: uneven noise and a baseline's error.
-    """
-
-    curves: torch.Tensor
-    weights: torch.Tensor
-    shared: torch.Tensor  # (n, 1)
-
-    def __getitem__(self, rows) -> _Data:
-        return _Data(self.curves[rows], self.weights[rows], self.shared[rows])
-
-    def squares(self, residual: torch.Tensor) -> torch.Tensor:
-        """Weighted sum of squares (n,) of residuals (n, T')."""
-        weighted = self.weights * residual
-        common = weighted.sum(dim=1)
-        return (weighted * residual).sum(dim=1) - self.shared[:, 0] * common**2
-
-    def curvature(self, jacobian, residual) -> tuple[torch.Tensor, torch.Tensor]:
-        """Gauss-Newton curvature (n, 4, 4) and ascent (n, 4) for noise of variance 1."""
-        weighted = jacobian * self.weights[:, None]
-        common = weighted.sum(dim=2)
-        curvature = torch.bmm(weighted, jacobian.transpose(1, 2))
-        curvature -= self.shared[:, :, None] * common[:, :, None] * common[:, None, :]
-        ascent = torch.bmm(weighted, residual[:, :, None])[:, :, 0]
-        mean = (self.weights * residual).sum(dim=1, keepdim=True)
-        return curvature, ascent - self.shared * common * mean
-
-
-def _noise_model(tissue: torch.Tensor, arrival: int, echo_time_s: float) -> _Data:
-    """Curves (n, T) from the arrival on with the covariance of their noise."""
-    smooth = torch.nn.functional.pad(tissue[:, None], (2, 2), mode="replicate")
-    kernel = tissue.new_tensor([[[1.0, 4.0, 6.0, 4.0, 1.0]]]) / 16
-    smooth = torch.nn.functional.conv1d(smooth, kernel)[:, 0, arrival:]
-    weights = torch.exp(-2 * echo_time_s * smooth.clamp_min(0))
-    total = weights.sum(dim=1, keepdim=True)
-    shared = 1 / (arrival + total) if arrival else torch.zeros_like(total)
-    return _Data(tissue[:, arrival:], weights, shared)
 
 
 class _Fit:
@@ -171,11 +133,10 @@ class _Fit:
 
     def block(self, tissue: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Parameters, peak, deviations and residual of curves (n, T)."""
-        data = _noise_model(tissue, self.arrival, self.echo_time_s)
+        data = noisy_curves(tissue, self.arrival, self.echo_time_s)
         rows = torch.arange(len(tissue), device=tissue.device)
-        parts = [
-            self.average(data[few]) for few in rows.split(DICTIONARY_BLOCK[tissue.device.type])
-        ]
+        few = DICTIONARY_BLOCK.get(tissue.device.type, DICTIONARY_BLOCK["cuda"])
+        parts = [self.average(data[some]) for some in rows.split(few)]
         begin, spread = (torch.cat(part) for part in zip(*parts, strict=True))
         parameters = self.climb(data, begin)
         residual, jacobian = self.terms(data, parameters)
@@ -186,7 +147,7 @@ class _Fit:
         spread = spread + self.within(parameters, torch.linalg.inv(curvature), by)
         return parameters, peak_s, spread.sqrt(), residual.square().mean(dim=1).sqrt()
 
-    def average(self, data: _Data) -> tuple[torch.Tensor, torch.Tensor]:
+    def average(self, data: NoisyCurves) -> tuple[torch.Tensor, torch.Tensor]:
         """Posterior mean over the dictionary (n, 4), and variances of the five maps (n, 5)."""
         weighted = data.weights * data.curves
         common = data.shared * (data.weights @ self.atoms)
@@ -240,7 +201,7 @@ class _Fit:
         prior = (away.square() * self.precision).sum(dim=1)
         return 0.5 * (residual.shape[1] * misfit.log() + prior), misfit
 
-    def climb(self, data: _Data, begin: torch.Tensor) -> torch.Tensor:
+    def climb(self, data: NoisyCurves, begin: torch.Tensor) -> torch.Tensor:
         """Levenberg-Marquardt steps to the posterior's maximum (n, 4)."""
         floor = ROUNDING**2 * data.squares(data.curves) + 1e-30
         found, rows = begin.clone(), torch.arange(len(begin), device=begin.device)
