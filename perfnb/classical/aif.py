@@ -59,7 +59,7 @@ class AIF:
         (share of the tissue's curve that this input cannot explain), tissue_delay_s,
         partial_volume (area of the purest vessel over that of the curve; the curve is multiplied
         by it only with ``rescale_by_vein``), partial_volume_known (0 or 1), vein_voxels, motion_mm
-        (NaN where not told).
+        (at the peak, where `motion` tells it).
     """
 
     curve: np.ndarray
