@@ -60,10 +60,12 @@ def test_roughness_does_not_discard_a_true_artery_in_a_noisy_film():
     assert found_in(series, truth["mask"]).ok
 
 
-def test_without_an_artery_the_vein_is_not_taken():
-    series, truth = small_series(100)
+@pytest.mark.parametrize("snr", [20, 100])
+@pytest.mark.parametrize("has_vein", [True, False])
+def test_without_an_artery_neither_vein_nor_tissue_nor_noise_is_taken(snr, has_vein):
+    series, truth = small_series(snr)
     curves, usable, baseline = curves_of(series, truth["mask"])
-    usable &= ~truth["artery"]
+    usable &= ~truth["artery"] & (has_vein | ~truth["vein"])
     aif = find_aif(curves, usable, TR, baseline.arrival)
     assert not aif.ok and aif.reasons
     assert not (aif.voxels & truth["vein"]).any()
@@ -231,7 +233,7 @@ def test_motion_at_the_peak_is_told_and_held_against_the_input():
     aif = found_in(series, truth["mask"], motion=motion)
     assert aif.measures["motion_mm"] == pytest.approx(5.0)
     assert not aif.ok and "head 5.0 mm away" in aif.reasons[0]
-    assert np.isnan(motion_at_peak(None, truth["aif"], 12))
+    assert "motion_mm" not in found_in(series, truth["mask"]).measures
     after = np.roll(motion, 30, axis=0)
     assert motion_at_peak(after, truth["aif"], 12) == 0
 

@@ -27,7 +27,12 @@ from perfnb.classical.aif_verdict import (
     tissue_misfit,
 )
 from perfnb.classical.partial_volume import find_vein, partial_volume_factor
-from perfnb.classical.signal import check_repetition_time, check_signal, correct_slice_times
+from perfnb.classical.signal import (
+    check_repetition_time,
+    check_signal,
+    check_slice_times,
+    correct_slice_times,
+)
 
 N_VOXELS = 4  # voxels averaged for the AIF: the fewer, the purer
 N_CANDIDATES = 30
@@ -59,7 +64,7 @@ class AIF:
         (share of the tissue's curve that this input cannot explain), tissue_delay_s,
         partial_volume (area of the purest vessel over that of the curve; the curve is multiplied
         by it only with ``rescale_by_vein``), partial_volume_known (0 or 1), vein_voxels, motion_mm
-        (NaN where not told).
+        (at the peak, where `motion` tells it).
     """
 
     curve: np.ndarray
@@ -135,7 +140,7 @@ def find_aif(
     check_signal(delta_r2star, mask)
     _check_options(aif_mask, aif_curve, side)
     motion = checked_motion(motion, n_frames)
-    taken_s = _taken(slice_times_s, mask)
+    taken_s = _taken(slice_times_s, mask, repetition_time_s)
     brain = _Brain.read(delta_r2star, mask, taken_s, repetition_time_s, arrival)
     chosen = np.zeros(mask.shape, bool)
     if aif_mask is not None:
@@ -183,9 +188,10 @@ def _check_options(aif_mask, aif_curve, side) -> None:
         raise ValueError(f"side={side!r} is unknown: choose one of {', '.join(SIDES)}")
 
 
-def _taken(slice_times_s: np.ndarray | None, mask: np.ndarray) -> np.ndarray:
+def _taken(slice_times_s, mask: np.ndarray, repetition_time_s: float) -> np.ndarray:
     """Slice time of every voxel, shape (X, Y, Z) [s]."""
     times = np.asarray(0.0 if slice_times_s is None else slice_times_s, float)
+    check_slice_times(times, repetition_time_s)
     try:
         return np.broadcast_to(times, mask.shape)
     except ValueError:

@@ -16,6 +16,7 @@ MIN_HEIGHT = 1.8  # peak over that of tissue
 MIN_AREA = 1.5  # area over that of tissue
 MAX_ROUGHNESS = 2.0
 N_VOXELS = 3
+ALIKE = 0.85  # of the largest areas: all voxels as pure are averaged, not only those noise lifts
 MAX_MISFIT = 0.02  # of a venous curve's energy that the arterial input leaves unexplained
 MAX_FACTOR = 1.7  # a larger one is an artefact, or the arterial voxels are hardly arteries
 
@@ -45,7 +46,7 @@ def find_vein(
     Returns
     -------
     int array
-        Indices of up to three curves that are tall, smooth, later than tissue, low again at the
+        Indices of up to twelve curves that are tall, smooth, later than tissue, low again at the
         end of the series, and follow from the arterial input; empty where there are none.
     """
     features = curve_features(curves, repetition_time_s, arrival, taken_s)
@@ -65,7 +66,9 @@ def find_vein(
         tissue_misfit(aif[None], curves[i], repetition_time_s, arrival)[0][0] < MAX_MISFIT
         for i in found
     ]
-    return found[np.array(follows, bool)][:N_VOXELS]
+    found = found[np.array(follows, bool)]
+    area = features["area"][found]
+    return found[area >= ALIKE * area[:N_VOXELS].mean()] if len(found) else found
 
 
 def partial_volume_factor(
