@@ -14,6 +14,7 @@ from perfnb.classical.signal import Baseline, check_signal, find_baseline
 
 MOVED = {"none": 0.4, "mild": 3.2}
 """Largest mean displacement of the brain [mm] up to which a film counts as "none" or "mild"."""
+FALLBACK = slice(2, 7)  # frames before the bolus, where motion hides when it arrives
 MIN_BRAIN_VOXELS = 100
 MIN_FINITE = 0.9  # of the brain's voxels, or a frame cannot be used
 MIN_BRIGHTNESS = 0.05  # of the median frame's mean, or a frame is empty
@@ -70,8 +71,8 @@ def correct_motion(
     affine : float array, shape (4, 4) or (3,)
         The series' affine, or its voxel size [mm].
     baseline : Baseline, optional
-        Frames before the bolus; found if not given. A series without a bolus uses its first
-        quarter.
+        Frames before the bolus; found if not given, or frames 2 to 6 where none are found, as
+        motion can hide them. After the correction they can be found.
 
     Returns
     -------
@@ -193,8 +194,8 @@ def _baseline_frames(
         try:
             found = find_baseline(series[..., usable], mask)
             before[np.flatnonzero(usable)[found.frames]] = True
-        except ValueError:  # no bolus, or too late: motion can be corrected all the same
-            before[: max(len(before) // 4, 3)] = True
+        except ValueError:  # no bolus, or motion that looks like an early one
+            before[FALLBACK] = True
     before &= usable
     if not before.any():
         raise ValueError("no frame before the bolus is usable; expected at least one")
