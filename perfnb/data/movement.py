@@ -14,7 +14,6 @@ MOTION_COUNTS = {"none": 46, "mild": 19, "considerable": 15}
 nodded (Moghari et al., Eur J Radiol 144:109979, 2021)."""
 CHOICES = (*MOTIONS, "bolus", "drawn")
 NODDING = np.array([0.5, 0.7, 1.0, 1.0, 0.4, 0.5])
-HEAD_RADIUS_MM = 110.0
 FRAMES = 16  # frames moved at once: what one line of the cache holds
 BLOCK = 16384  # voxels moved at once: small enough for the cache
 
@@ -92,7 +91,7 @@ def move(series: np.ndarray, motion: np.ndarray, affine: np.ndarray) -> np.ndarr
     float32 array, shape (X, Y, Z, T)
         `series` itself where nothing moves.
     """
-    if not motion.any():
+    if not (motion.any() and series.any()):
         return series
     size, centre = np.diag(affine)[:3], (np.array(series.shape[:3]) - 1) / 2
     near = _reached(series[..., 0], motion, size)
@@ -111,11 +110,18 @@ def move(series: np.ndarray, motion: np.ndarray, affine: np.ndarray) -> np.ndarr
 
 
 def _reached(frame: np.ndarray, motion: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """Voxels that the head may reach when it moves, shape (X, Y, Z)."""
-    farthest = np.abs(motion).max(0)
-    reach = farthest[:3].max() + np.deg2rad(farthest[3:].max()) * HEAD_RADIUS_MM
-    window = 2 * np.ceil(reach / size).astype(int) + 3
-    return maximum_filter(frame, tuple(window)) > 1e-3 * frame.max()
+    """Voxels that the head may reach when it moves, shape (X, Y, Z).
+
+    A rigid motion is largest at a corner of the box around the head.
+    """
+    head = frame > 1e-3 * frame.max()
+    filled = [np.flatnonzero(head.any(tuple({0, 1, 2} - {k}))) for k in range(3)]
+    ends = np.array([(line[0] - 0.5, line[-1] + 0.5) for line in filled])
+    ends = (ends - (np.array(frame.shape)[:, None] - 1) / 2) * size[:, None]
+    corners = np.stack(np.meshgrid(*ends, indexing="ij")).reshape(3, -1)
+    paths = [rotation(step[3:]) @ corners + step[:3, None] - corners for step in motion]
+    reach = np.abs(paths).max(axis=(0, 2))
+    return maximum_filter(head, tuple(2 * np.ceil(reach / size).astype(int) + 3))
 
 
 def _interpolate(
@@ -131,11 +137,14 @@ def _interpolate(
         x, y, z = voxels[:, block]
         low, part = 0, []
         for k, row in enumerate(matrix):
-            place = row[0] * x + row[1] * y + row[2] * z + offset[k]
+            place = row[0] * x
+            place += row[1] * y
+            place += row[2] * z
+            place += offset[k]
             np.clip(place, 0.0, max(shape[k] - 1.001, 0.0), out=place)
-            floor = place.astype(np.int64)
-            low = low + floor * strides[k]
-            part.append(place - floor)
+            whole = np.floor(place)
+            low = low + whole.astype(np.int64) * strides[k]
+            part.append(place - whole)  # both float32, so that the mixing is, too
         out[block] = _blend(flat, low, steps, part)
 
 
@@ -145,4 +154,7 @@ def _blend(flat: np.ndarray, low: np.ndarray, steps: list[int], part: list[np.nd
         return flat.take(low)
     near = _blend(flat, low, steps[1:], part[1:])
     far = _blend(flat, low + steps[0], steps[1:], part[1:])
-    return near + part[0] * (far - near)
+    far -= near
+    far *= part[0]
+    near += far
+    return near
