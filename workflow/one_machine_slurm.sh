@@ -81,7 +81,7 @@ start() {
         runs "$node" || slurmd -N "$node"
     done
     for attempt in 1 2 3 4 5 6 7 8 9 10; do
-        [ "$(sinfo -h -t idle -o %D)" = 2 ] && { sinfo; return; }
+        [ "$(sinfo -h -N -t idle,alloc,mixed -o %N | sort -u | wc -l)" = 2 ] && { sinfo; return; }
         sleep 1
     done
     sinfo
@@ -89,26 +89,33 @@ start() {
     exit 1
 }
 
-# The processes of a node's jobs know its name.
-processes_of() {
-    for folder in /proc/[0-9]*; do
-        if tr '\0' '\n' 2> /dev/null < "$folder/environ" | grep -qx "SLURMD_NODENAME=$1"; then
-            echo "${folder#/proc/}"
-        fi
+# SLURM's own process of each step of a node's jobs; the spool folder has a socket for each.
+steps_of() {
+    for socket in "$STATE/$1/$1_"*.*; do
+        job=${socket##*_}
+        pgrep -f "^slurmstepd: \[${job%%.*}\\." || true
     done
 }
 
+# A process and what it started, and so on.
+tree_of() {
+    for process in "$@"; do
+        echo "$process"
+        tree_of $(ps -o pid= --ppid "$process")
+    done
+}
+
+# The node first, or it would start the next job meanwhile.
 kill_node() {
-    daemon=$(cat "$STATE/$1.pid")
-    steps=$(ps -o pid= --ppid "$daemon")
-    kill -KILL "$daemon" $steps $(processes_of "$1") 2> /dev/null || true
-    say "$1 is dead; start brings it back"
+    if runs "$1"; then kill -KILL "$(cat "$STATE/$1.pid")"; fi
+    kill -KILL $(tree_of $(steps_of "$1")) 2> /dev/null || true
+    rm -f "$STATE/$1/$1_"*.*
 }
 
 stop() {
     [ -f "$STATE/slurmctld.pid" ] || { say "it does not run"; exit 2; }
     for node in $NODES; do
-        kill -KILL $(processes_of "$node") 2> /dev/null || true
+        kill_node "$node"
     done
     for file in "$STATE"/*.pid; do
         kill "$(cat "$file")" 2> /dev/null || true
@@ -119,7 +126,7 @@ stop() {
 
 case "${1:-}" in
     start) start ;;
-    kill) kill_node "${2:?give node1 or node2}" ;;
+    kill) kill_node "${2:?give node1 or node2}"; say "$2 is dead; start brings it back" ;;
     stop) stop ;;
     *) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac

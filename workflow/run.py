@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import yaml
@@ -35,13 +36,14 @@ def command(
     """
     line = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE)]
     line += ["--rerun-incomplete", "--rerun-triggers", *TRIGGERS]
-    line += ["--quiet", "host", "rules", "--show-failed-logs", "--scheduler", "greedy"]
-    line += ["--directory", str(home), "--config", f"study={study}"]
-    if profile is not None:
-        return [*line, "--profile", str(profile)]  # targets may follow
-    line += [f"gpu={min(gpus, 1)}", f"slots={cores}"]
+    line += ["--show-failed-logs", "--scheduler", "greedy", "--directory", str(home)]
+    if profile is not None:  # a failed job says why only where jobs are announced
+        line += ["--quiet", "host", "reason", "--config", f"study={study}"]
+        return [*line, "--profile", str(profile)]
+    line += ["--quiet", "host", "rules"]
+    line += ["--config", f"study={study}", f"gpu={min(gpus, 1)}", f"slots={cores}"]
     line += ["--resources", f"gpu={gpus}"] if gpus else []
-    return [*line, "--cores", str(cores)]
+    return [*line, "--cores", str(cores)]  # targets may follow
 
 
 def find_profile(name: str) -> Path:
@@ -92,20 +94,27 @@ def count_gpus() -> int:
     return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
 
 
-def cancel_orphans(home: Path) -> None:
-    """Cancel the cluster's jobs that a killed run has left behind in `home`.
+def list_jobs(home: Path) -> list[str]:
+    """Return the cluster's jobs, by number, that a run in `home` has submitted."""
+    line = ["squeue", "--me", "--noheader", "--format=%A %j %Z"]
+    listed = subprocess.run(line, capture_output=True, text=True, check=False)
+    jobs = [line.split(maxsplit=2) for line in listed.stdout.splitlines()]
+    return [job for job, name, folder in jobs if name.startswith(JOBS) and Path(folder) == home]
+
+
+def cancel_orphans(home: Path, patience_s: float = 60) -> None:
+    """Cancel the cluster's jobs that a killed run has left behind in `home`; wait for their end.
 
     Two jobs must not write into one folder, and a new run would submit them once more.
     """
-    listed = subprocess.run(
-        ["squeue", "--me", "--noheader", "--format=%A %j %Z"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    jobs = [line.split(maxsplit=2) for line in listed.stdout.splitlines()]
-    left = [job for job, name, folder in jobs if name.startswith(JOBS) and Path(folder) == home]
-    if left:
-        print(f"Cancelling {len(left)} jobs that an earlier run left behind.", flush=True)
-        subprocess.run(["scancel", *left], check=False)
+    left = list_jobs(home)
+    if not left:
+        return
+    print(f"Cancelling {len(left)} jobs that an earlier run left behind.", flush=True)
+    subprocess.run(["scancel", *left], check=False)
+    end = time.monotonic() + patience_s
+    while list_jobs(home) and time.monotonic() < end:
+        time.sleep(1)
 
 
 def main(arguments: list[str] | None = None) -> int:
