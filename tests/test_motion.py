@@ -174,6 +174,14 @@ def test_brain_out_of_view_is_named(patients):
     assert "left the field of view in frame 1" in reason
 
 
+def test_a_film_cut_out_by_a_mask_hides_no_motion(patients, found):
+    patient = patients["considerable"]
+    cut = np.where(patient.mask[..., None], patient.series, 0)
+    result = motion.correct_motion(cut, patient.mask, patient.affine)
+    before = rigid.displacement(patient.motion, patient.mask, patient.affine)
+    assert left_over(patient, result).mean() < 0.4 * before.mean()
+
+
 def test_a_single_slice_is_corrected_in_plane(patients):
     patient = patients["none"]
     path = np.zeros((patient.series.shape[-1], 6))
@@ -210,6 +218,7 @@ def test_threads_of_others_are_left_alone(patients):
         (dict(series=np.ones((8, 8, 20))), "expected \\(X, Y, Z, T\\)"),
         (dict(series=np.full((12, 12, 4, 20), np.nan)), "frames in which the brain is finite"),
         (dict(series=np.ones((12, 12, 4, 20))), "frames in which the brain is finite"),
+        (dict(series=np.eye(12)[:, :, None, None] * np.ones((4, 20))), "have a signal"),
         (dict(series=np.ones((12, 12, 4, 5))), "at least 10 time points"),
         (dict(mask=np.zeros((12, 12, 4))), "mask is empty"),
         (dict(mask=np.ones((12, 12, 3))), "mask has shape"),

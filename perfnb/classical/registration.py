@@ -17,6 +17,7 @@ from scipy.ndimage import binary_dilation, gaussian_filter, map_coordinates
 from perfnb.classical.rigid import compose, grid_points, invert, move_points
 
 RIM = 2  # voxels around the brain that count too: its outline tells most
+MIN_VOXELS = 100
 MARGIN = 3  # further voxels in which the head may move before voxels are lost from view
 FIELDS = (3, 3, 3)  # cosines along x, y, z
 LEVELS = 8  # steps of the baseline's brightness
@@ -43,7 +44,7 @@ class Head:
 
     @classmethod
     def of(cls, mask: np.ndarray, broken: np.ndarray, size_mm: np.ndarray) -> Head:
-        """Return the box of a brain (X, Y, Z), without the voxels that are broken."""
+        """Return the box of a brain (X, Y, Z), without broken voxels and their neighbours."""
         cross = np.ones((3, 3, 1), bool)
         rim = binary_dilation(mask, cross, iterations=RIM)
         near = [np.flatnonzero(rim.any(axis=other)) for other in ((1, 2), (0, 2))]
@@ -52,17 +53,18 @@ class Head:
         good = rim & ~binary_dilation(broken, cross) if broken.any() else rim
         whole = grid_points(mask.shape, size_mm).reshape(3, *mask.shape)[(slice(None), *box)]
         chosen = np.flatnonzero(good[box])
+        if chosen.size < MIN_VOXELS:
+            raise ValueError(
+                f"{chosen.size} voxels in and around the mask have a signal in all frames; "
+                f"expected at least {MIN_VOXELS}: check the series and the mask"
+            )
         return cls(box, mask[box].shape, size_mm, whole.reshape(3, -1), chosen, mask[box].ravel())
 
     def read(self, volume: np.ndarray, pose: np.ndarray, everywhere: bool = False) -> np.ndarray:
         """Read a volume of the box where a pose takes its voxels, linearly between them.
 
         A thick slice sees the mean of its thickness: shifted by a part of it, a mix of two slices.
-
-        Returns
-        -------
-        float32 array, shape (N,), or (X, Y, Z) of the whole box
-            NaN where the volume does not reach, unless the whole box is asked for.
+        Float32 of shape (N,), NaN where the volume does not reach; or (X, Y, Z) of the whole box.
         """
         points = self.points if everywhere else self.points[:, self.chosen]
         index = (move_points(pose, points) - self.points[:, :1]) / self.size_mm[:, None]
@@ -161,9 +163,7 @@ class Alignment:
     def models(self) -> tuple[np.ndarray, np.ndarray]:
         """Every frame's model, at rest in the first frame's place and where the head lies.
 
-        Returns
-        -------
-        still, moved : float32 arrays, shape (X, Y, Z, T) of the box `head.box`
+        Two float32 arrays, shape (X, Y, Z, T) of the box `head.box`.
         """
         head, frames, baseline = self.head, self.frames, self.baseline
         reference = _sharpen(head, frames[baseline], self.poses[baseline], None)
@@ -191,7 +191,7 @@ def align(
     Parameters
     ----------
     series : float32 array, shape (X, Y, Z, T)
-        Finite signal; voxels that were not finite are 0 in all frames.
+        Finite signal; a voxel that is 0 in all frames says nothing, nor do its neighbours.
     mask : bool array, shape (X, Y, Z)
         Brain.
     size_mm : float array, shape (3,)
@@ -202,8 +202,13 @@ def align(
     Returns
     -------
     Alignment
+
+    Raises
+    ------
+    ValueError
+        Fewer than 100 voxels with a signal.
     """
-    head = Head.of(mask, ~np.any(series, axis=-1) & mask, size_mm)
+    head = Head.of(mask, ~np.any(series, axis=-1), size_mm)
     frames = np.ascontiguousarray(np.moveaxis(series[head.box], -1, 0))
     poses, fields, weights = _coarse_poses(head, frames, baseline)
     reference = None
@@ -246,6 +251,8 @@ def _coarse_poses(
                 break
         poses.append(pose)
         rest.append(values - model.contrast @ contrast)
+        if np.isfinite(values).mean() < 0.5:
+            pose = np.zeros(6)  # lost from view: the next frame starts anew
     return np.stack(poses), fields, _weights(np.stack(rest))
 
 
