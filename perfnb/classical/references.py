@@ -73,6 +73,7 @@ def reference_maps(
     threshold: float | None = None,
     search: str = "automatic",
     corrects_motion: bool = False,
+    rescale_by_vein: bool = False,
     aif_mask: np.ndarray | None = None,
     relaxivity_ratio: float = RELAXIVITY_RATIO,
     slice_times_s: np.ndarray | None = None,
@@ -99,6 +100,8 @@ def reference_maps(
         Where the artery is looked for: name in SEARCHES.
     corrects_motion : bool
         Take the head's motion out of the film before anything else.
+    rescale_by_vein : bool
+        Lift the arterial input to the area of the purest vessel (`partial_volume`).
     aif_mask : bool array, shape (X, Y, Z), optional
         Voxels of an artery; found automatically if not given.
     relaxivity_ratio : float
@@ -130,6 +133,7 @@ def reference_maps(
     usable = usable_voxels(series, mask, baseline)
     curves = delta_r2star(series, echo_time_s, baseline)
     about = {"arrival": baseline.arrival, "slice_times_s": slice_times_s}
+    about |= {"rescale_by_vein": rescale_by_vein}
     aif, source, rejected = _choose_aif(curves, usable, repetition_time_s, search, aif_mask, about)
     tissue = smooth_in_plane(curves, usable, voxel_size_mm[:2], smoothing_mm)[mask]
     fit = deconvolve(

@@ -177,6 +177,7 @@ def _reference_maps(case: Case, film: Series, mask: np.ndarray, settings: Mappin
             threshold=None if settings["method"] == "parametric" else settings["threshold"],
             search=settings["search"],
             corrects_motion=settings["corrects_motion"],
+            rescale_by_vein=settings["rescale_by_vein"],
             slice_times_s=_turned_slice_times(film),
         )
     except NoAIF as refusal:
