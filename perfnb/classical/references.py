@@ -137,7 +137,13 @@ def reference_maps(
     aif, source, rejected = _choose_aif(curves, usable, repetition_time_s, search, aif_mask, about)
     tissue = smooth_in_plane(curves, usable, voxel_size_mm[:2], smoothing_mm)[mask]
     fit = deconvolve(
-        tissue, relaxivity_ratio * aif.curve, repetition_time_s, method, baseline.arrival, threshold
+        tissue,
+        relaxivity_ratio * aif.curve,
+        repetition_time_s,
+        method,
+        arrival=baseline.arrival,
+        threshold=threshold,
+        echo_time_s=echo_time_s,
     )
     values = {name: np.nan_to_num(column) for name, column in fit.maps.items()}
     values["TTP"] = time_to_peak(tissue, repetition_time_s, baseline.arrival)  # without the input
