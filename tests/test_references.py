@@ -133,6 +133,17 @@ def test_motion_is_taken_out_before_anything_else():
     assert left < 0.7 * right
 
 
+def test_given_curve_is_taken_for_the_input():
+    series, truth = small_series()
+    found = made(series, truth)
+    again = made(series, truth, aif_curve=found.aif.curve)
+    assert again.aif_source == "given" and not again.aif.voxels.any()
+    for name in MAPS:
+        np.testing.assert_allclose(again.maps[name], found.maps[name], rtol=1e-4, atol=1e-3)
+    twice = made(series, truth, aif_curve=2 * found.aif.curve).maps["CBF"]
+    np.testing.assert_allclose(2 * twice, found.maps["CBF"], rtol=1e-2, atol=0.5)
+
+
 def test_expert_looks_elsewhere_before_giving_up(monkeypatch):
     series, truth = small_series()
     looked = []

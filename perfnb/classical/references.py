@@ -75,6 +75,7 @@ def reference_maps(
     corrects_motion: bool = False,
     rescale_by_vein: bool = False,
     aif_mask: np.ndarray | None = None,
+    aif_curve: np.ndarray | None = None,
     relaxivity_ratio: float = RELAXIVITY_RATIO,
     slice_times_s: np.ndarray | None = None,
 ) -> References:
@@ -104,6 +105,8 @@ def reference_maps(
         Lift the arterial input to the area of the purest vessel (`partial_volume`).
     aif_mask : bool array, shape (X, Y, Z), optional
         Voxels of an artery; found automatically if not given.
+    aif_curve : float array, shape (T,), optional
+        The arterial input itself [1/s], at the frames' start, in place of voxels.
     relaxivity_ratio : float
         Relaxivity of contrast agent in tissue over that in arterial blood.
     slice_times_s : float array that broadcasts to (X, Y, Z), optional
@@ -134,7 +137,9 @@ def reference_maps(
     curves = delta_r2star(series, echo_time_s, baseline)
     about = {"arrival": baseline.arrival, "slice_times_s": slice_times_s}
     about |= {"rescale_by_vein": rescale_by_vein}
-    aif, source, rejected = _choose_aif(curves, usable, repetition_time_s, search, aif_mask, about)
+    given = {"aif_mask": aif_mask, "aif_curve": aif_curve}
+    given = {name: value for name, value in given.items() if value is not None}
+    aif, source, rejected = _choose_aif(curves, usable, repetition_time_s, search, given, about)
     tissue = smooth_in_plane(curves, usable, voxel_size_mm[:2], smoothing_mm)[mask]
     fit = deconvolve(
         tissue,
@@ -158,12 +163,12 @@ def _choose_aif(
     usable: np.ndarray,
     repetition_time_s: float,
     search: str,
-    aif_mask: np.ndarray | None,
+    given: dict,
     about: dict,
 ) -> tuple[AIF, str, tuple[str, ...]]:
     """Arterial input that an expert accepts, its source, and why an earlier one was rejected."""
-    if aif_mask is not None:
-        aif = find_aif(curves, usable, repetition_time_s, aif_mask=aif_mask, **about)
+    if given:
+        aif = find_aif(curves, usable, repetition_time_s, **given, **about)
         if aif.ok:
             return aif, "given", ()
         raise NoAIF(aif.reasons)
