@@ -12,6 +12,7 @@ import numpy as np
 
 from perfnb.classical.deconvolution import DENSITY, KAPPA_H
 from perfnb.classical.references import RELAXIVITY_RATIO
+from perfnb.classical.relaxivity import ARTERIAL as RELAXIVITIES
 from perfnb.data import bolus
 from perfnb.data.acquisition import Protocol, scalp, slice_offsets
 from perfnb.data.anatomy import Anatomy
@@ -23,10 +24,6 @@ FLOW_UNIT = DENSITY / KAPPA_H / 6000.0  # ml/100 g/min to 1/s of voxel volume
 VENOUS_DELAY_S, VENOUS_TRANSIT_S = 2.5, 5.0
 MIN_TISSUE = 0.05
 ARTERIAL = ("linear", "quadratic")
-QUADRATIC = {1.5: (7.62, 0.574), 3.0: (0.493, 2.62)}
-"""dR2* of arterial blood is p C + q C**2: p [1/s/mM] and q [1/s/mM**2] by field strength [T]
-(1.5 T: van Osch et al., MRM 49:1067, 2003; 3 T: Akbudak et al., Proc ISMRM 2004, as used by Kjolby
-et al., MRM 61:1300, 2009)."""
 LEAK_PER_S = {"core": 0.008, "penumbra": 0.003}
 """Share of the tissue curve's integral that leakage takes away a second, the K2 of Boxerman et al.
 (AJNR 27:859, 2006): agent outside the vessels brightens a T1-weighted film."""
@@ -112,7 +109,7 @@ def arterial_rate(passage: Passage, curves: np.ndarray) -> np.ndarray:
     """
     if passage.arterial == "linear":
         return curves
-    p, q = QUADRATIC[passage.protocol.field_strength_t]
+    p, q = RELAXIVITIES[passage.protocol.field_strength_t]
     peak = passage.protocol.arterial_peak
     amount = (np.sqrt(p * p + 4 * q * peak) - p) / (2 * q) * curves / peak
     return p * amount + q * amount * amount

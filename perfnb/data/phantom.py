@@ -62,7 +62,7 @@ def draw_patient(
         other times, contrast, coil and slice order) or "lesion" (acute: scattered emboli; chronic:
         both sides narrowed). The rest of the patient is drawn as ever.
     arterial : str
-        "linear", or "quadratic": blood's dR2* grows with concentration as in `film.QUADRATIC`.
+        "linear", or "quadratic": blood's dR2* grows with concentration as `classical.relaxivity` says.
     leakage : bool
         Agent leaks out of the vessels in the lesion, as in `film.LEAK_PER_S`.
 
