@@ -107,6 +107,7 @@ tree_of() {
 
 # The node first, or it would start the next job meanwhile.
 kill_node() {
+    case " $NODES " in *" $1 "*) ;; *) say "'$1' is no node: give node1 or node2"; exit 2 ;; esac
     if runs "$1"; then kill -KILL "$(cat "$STATE/$1.pid")"; fi
     kill -KILL $(tree_of $(steps_of "$1")) 2> /dev/null || true
     rm -f "$STATE/$1/$1_"*.*
@@ -126,7 +127,7 @@ stop() {
 
 case "${1:-}" in
     start) start ;;
-    kill) kill_node "${2:?give node1 or node2}"; say "$2 is dead; start brings it back" ;;
+    kill) kill_node "${2:-}"; say "$2 is dead; start brings it back" ;;
     stop) stop ;;
     *) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac
