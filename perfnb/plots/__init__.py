@@ -5,11 +5,14 @@ colour range, from `perfnb.maps`; every error is drawn symmetric about zero.
 """
 
 from perfnb.plots.graphs import agreement, curves, score_bars, training_history
+from perfnb.plots.interactive import slider
+from perfnb.plots.lines import Panel, panels
 from perfnb.plots.look import COLOURS, show_source, style
 from perfnb.plots.slices import film_strip, map_grid, map_rows, masks_outline, montage
 
 __all__ = [
     "COLOURS",
+    "Panel",
     "agreement",
     "curves",
     "film_strip",
@@ -17,8 +20,10 @@ __all__ = [
     "map_rows",
     "masks_outline",
     "montage",
+    "panels",
     "score_bars",
     "show_source",
+    "slider",
     "style",
     "training_history",
 ]
