@@ -12,9 +12,9 @@ from skimage.filters import threshold_otsu
 
 from perfnb.files import write_atomic
 from perfnb.grid import Grid  # noqa: F401 (offered here too)
+from perfnb.times import TIME_LIMITS
 
 MIN_FRAMES = 10
-TIME_LIMITS = {"repetition_time_s": (0.2, 10.0), "echo_time_s": (0.003, 0.2)}
 UNREADABLE = (
     nib.filebasedimages.ImageFileError,
     nib.spatialimages.HeaderDataError,

@@ -1,7 +1,8 @@
 """The arterial input function: found in the film, with a verdict that can say "none".
 
-Arteries show the bolus early, tall, narrow and smooth, and never alone: a voxel is kept only
-beside others like it. Veins are tall but late; tissue is low and wide; noise is rough.
+Arteries show the bolus early, tall, narrow and smooth, and never alone: a voxel is a candidate only
+beside others like it. Veins are tall but late; tissue is low and wide; noise is rough. Of the
+candidates the earliest and purest are taken: those with the largest area under the curve.
 The criteria follow Mouridsen et al. 2006 (Magn Reson Med 55:524).
 """
 
@@ -12,16 +13,27 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import ndimage
 
-from perfnb.classical.deconvolution import smooth_in_time, time_to_peak
-from perfnb.classical.signal import check_repetition_time, check_signal
+from perfnb.classical.aif_features import correlations, curve_features, delays, tissue_features
+from perfnb.classical.aif_given import checked_curve, checked_mask, checked_motion
+from perfnb.classical.aif_verdict import (
+    MAX_LEAD_S,
+    MAX_ROUGHNESS,
+    MIN_VOXELS,
+    measure,
+    reasons_against,
+    tissue_curve,
+    tissue_misfit,
+)
+from perfnb.classical.partial_volume import find_vein, partial_volume_factor
+from perfnb.classical.signal import check_repetition_time, check_signal, correct_slice_times
 
-N_VOXELS = 6  # voxels averaged for the AIF: the fewer, the purer
-MIN_VOXELS = 3
-MIN_HEIGHT = 2.0  # peak over that of tissue; grey matter alone stays below
-MIN_LEAD_S = 1.2  # peak before that of tissue
-MAX_ROUGHNESS = 2.2  # path of the curve over that of one smooth bolus
+N_VOXELS = 4  # voxels averaged for the AIF: the fewer, the purer
+N_CANDIDATES = 30
 LEAD_SCALE_S = 2.0  # a peak this much earlier is worth a factor e
-MAX_LEAD_S = 8.0  # no artery leads the tissue by more
+LATE_SCALE_S = 0.7  # a delay after the earliest candidates costs a factor e
+MISFIT_SCALE = 0.01  # of the tissue curve left unexplained costs a factor e
+SIDES = ("left", "right", "healthier")
+LATERAL = 0.35  # of the brain's half width: M2 lies beyond, carotid, M1 and ACA do not
 
 
 @dataclass(frozen=True)
@@ -33,7 +45,7 @@ class AIF:
     curve : float array, shape (T,)
         Mean delta R2* of the voxels [1/s].
     voxels : bool array, shape (X, Y, Z)
-        Where it was read.
+        Where it was read; empty for a curve of the user's.
     ok : bool
         The verdict.
     reasons : tuple of str
@@ -41,7 +53,11 @@ class AIF:
     measures : dict
         n_voxels, height [1/s], noise [1/s], peak_s, width_s, lead_s (before tissue), roughness,
         agreement (mean correlation of the voxels with the curve), tissue_height [1/s],
-        tissue_width_s.
+        tissue_width_s, area [1/s, sum over frames] and area_ratio (over that of tissue), misfit
+        (share of the tissue's curve that this input cannot explain), tissue_delay_s,
+        partial_volume (area of the purest vessel over that of the curve; the curve is multiplied
+        by it only with ``rescale_by_vein``), partial_volume_known (0 or 1), vein_voxels, motion_mm
+        (NaN where not told).
     """
 
     curve: np.ndarray
@@ -68,8 +84,13 @@ def find_aif(
     repetition_time_s: float,
     arrival: int = 5,
     aif_mask: np.ndarray | None = None,
+    aif_curve: np.ndarray | None = None,
+    side: str | None = None,
+    slice_times_s: np.ndarray | None = None,
+    rescale_by_vein: bool = False,
+    motion: np.ndarray | None = None,
 ) -> AIF:
-    """Find the arterial input function, or judge the one that the user placed.
+    """Find the arterial input function, or judge the one that the user gave.
 
     Parameters
     ----------
@@ -83,157 +104,171 @@ def find_aif(
         First frame of the bolus; the frames before it tell the noise.
     aif_mask : bool array, shape (X, Y, Z), optional
         Voxels of an artery chosen by the user; the search is skipped.
+    aif_curve : float array, shape (T,), optional
+        The input itself [1/s], at the frames' start; `read_curve` reads one from a file.
+    side : str, optional
+        "left", "right" (first axis low, high) or "healthier" (whose tissue is earlier): take three
+        to four voxels of that side's lateral arteries only, as a rater takes M2.
+    slice_times_s : float array that broadcasts to (X, Y, Z), optional
+        When each voxel was taken, after the start of its frame [s]; the curve is then that at the
+        frames' start. Without, it is the selected slices' own.
+    rescale_by_vein : bool
+        Multiply the curve by the partial-volume factor (`partial_volume`).
+    motion : float array, shape (T, 6), optional
+        Shifts [mm] and turns [degrees] of the head that are still in the film.
 
     Returns
     -------
     AIF
-        With ``ok=False`` and reasons where none can be trusted. Voxels chosen by the user are
-        believed (``ok=True``) as long as they hold a bolus; the reasons are then warnings.
+        With ``ok=False`` and reasons where none can be trusted. What the user chose is believed
+        (``ok=True``) as long as it holds a bolus; the reasons are then warnings.
 
     Raises
     ------
     ValueError
-        Shapes that don't fit, an empty mask or aif_mask.
+        Shapes that don't fit, an empty mask, a given curve that cannot be an input.
     """
     check_repetition_time(repetition_time_s)
-    mask = np.asarray(mask, bool)
+    mask, n_frames = np.asarray(mask, bool), delta_r2star.shape[-1]
     check_signal(delta_r2star, mask)
-    curves = delta_r2star[mask]
-    features = curve_features(curves, repetition_time_s, arrival)
-    if aif_mask is None:
-        chosen = np.zeros(mask.shape, bool)
-        chosen[mask] = _choose(curves, features, mask)
+    _check_options(aif_mask, aif_curve, side)
+    motion = checked_motion(motion, n_frames)
+    taken_s = _taken(slice_times_s, mask)
+    brain = _Brain.read(delta_r2star, mask, taken_s, repetition_time_s, arrival)
+    chosen = np.zeros(mask.shape, bool)
+    if aif_mask is not None:
+        chosen = checked_mask(aif_mask, mask.shape)
+    elif aif_curve is None:
+        chosen[mask] = _choose(brain, _lateral(brain, side))
+    if aif_curve is not None:
+        own = checked_curve(aif_curve, n_frames, "aif_curve")[None]
     else:
-        chosen = _checked_aif_mask(aif_mask, mask.shape)
-    selected = delta_r2star[chosen]
-    if not len(selected):
+        own = correct_slice_times(delta_r2star[chosen], taken_s[chosen], repetition_time_s)
+    if not len(own):
         reason = "no voxel is early, tall, narrow and smooth beside others like it"
-        return AIF(np.zeros(delta_r2star.shape[-1], np.float32), chosen, False, (reason,), {})
-    curve = selected.mean(axis=0)
-    measures = _measures(curve, selected, features, repetition_time_s, arrival)
-    reasons = _reasons(measures)
-    ok = not reasons if aif_mask is None else bool(curve[arrival:].sum() > 0)
+        return AIF(np.zeros(n_frames, np.float32), chosen, False, (reason,), {})
+    measures = measure(own, brain.curves, brain.features, repetition_time_s, arrival, motion)
+    measures |= _purity(own, brain)
+    reasons = reasons_against(measures, alone=aif_curve is not None)
+    curve = own.mean(axis=0) * (measures["partial_volume"] if rescale_by_vein else 1.0)
+    given = aif_mask is not None or aif_curve is not None
+    ok = bool(curve[arrival:].sum() > 0) if given else not reasons
     return AIF(curve.astype(np.float32), chosen, ok, reasons, measures)
 
 
-def curve_features(
-    curves: np.ndarray, repetition_time_s: float, arrival: int
-) -> dict[str, np.ndarray]:
-    """Measure what tells arteries from the rest.
+@dataclass(frozen=True)
+class _Brain:
+    """Curves (N, T) of the mask's voxels, their features and slice times [s]."""
 
-    Parameters
-    ----------
-    curves : float array, shape (N, T)
-        Delta R2* [1/s].
-    repetition_time_s : float
-        Repetition time [s].
-    arrival : int
-        First frame of the bolus.
+    curves: np.ndarray
+    features: dict[str, np.ndarray]
+    taken_s: np.ndarray
+    mask: np.ndarray
+    repetition_time_s: float
+    arrival: int
 
-    Returns
-    -------
-    dict of float arrays, shape (N,)
-        height and noise [1/s], peak_s, width_s (full width at half maximum), roughness (path of
-        the curve over twice its height: 1 for one smooth bolus).
-    """
-    smooth = smooth_in_time(curves)
-    height = np.maximum(smooth[:, arrival:].max(axis=1), 1e-6)
-    path = np.abs(np.diff(curves[:, max(arrival - 1, 0) :], axis=1)).sum(axis=1)
-    above = smooth[:, arrival:] > 0.5 * height[:, None]
-    return {
-        "height": height,
-        "noise": curves[:, 1:arrival].std(axis=1),
-        "peak_s": time_to_peak(curves, repetition_time_s, arrival),
-        "width_s": above.sum(axis=1) * repetition_time_s,
-        "roughness": path / (2 * height),
-    }
+    @classmethod
+    def read(cls, delta_r2star, mask, taken_s, repetition_time_s, arrival) -> _Brain:
+        curves, taken_s = delta_r2star[mask], taken_s[mask]
+        features = curve_features(curves, repetition_time_s, arrival, taken_s)
+        return cls(curves, features, taken_s, mask, repetition_time_s, arrival)
 
 
-def _typical(features: dict[str, np.ndarray]) -> dict[str, float]:
-    """Median features of the voxels that show a bolus above noise: the tissue."""
-    seen = features["height"] > 3 * features["noise"]
-    seen = seen if seen.sum() >= 10 else np.ones_like(seen)
-    return {name: float(np.median(values[seen])) for name, values in features.items()}
+def _check_options(aif_mask, aif_curve, side) -> None:
+    if sum(option is not None for option in (aif_mask, aif_curve, side)) > 1:
+        raise ValueError("aif_mask, aif_curve and side exclude each other; give one of them")
+    if side is not None and side not in SIDES:
+        raise ValueError(f"side={side!r} is unknown: choose one of {', '.join(SIDES)}")
 
 
-def _choose(curves: np.ndarray, features: dict[str, np.ndarray], mask: np.ndarray) -> np.ndarray:
+def _taken(slice_times_s: np.ndarray | None, mask: np.ndarray) -> np.ndarray:
+    """Slice time of every voxel, shape (X, Y, Z) [s]."""
+    times = np.asarray(0.0 if slice_times_s is None else slice_times_s, float)
+    try:
+        return np.broadcast_to(times, mask.shape)
+    except ValueError:
+        raise ValueError(
+            f"slice_times_s has shape {times.shape}; expected one that broadcasts to {mask.shape}"
+        ) from None
+
+
+def _lateral(brain: _Brain, side: str | None) -> np.ndarray:
+    """Voxels (of the mask) in which to look: all, or the lateral part of one side, shape (N,)."""
+    x = np.nonzero(brain.mask)[0].astype(float)
+    if side is None:
+        return np.ones(len(x), bool)
+    low, high = np.quantile(x, [0.005, 0.995])
+    place = (x - 0.5 * (low + high)) / max(0.5 * (high - low), 1.0)
+    if side == "healthier":
+        left, right = (_median(brain.features["peak_s"][half]) for half in (place < 0, place > 0))
+        side = "left" if left <= right else "right"
+    return place < -LATERAL if side == "left" else place > LATERAL
+
+
+def _median(values: np.ndarray) -> float:
+    return float(np.median(values)) if len(values) else np.inf
+
+
+def _choose(brain: _Brain, allowed: np.ndarray) -> np.ndarray:
     """Voxels (of the mask) that make up the AIF."""
-    typical = _typical(features)
-    candidate = (
-        (features["height"] > 1.3 * typical["height"])
+    candidates = _candidates(brain, allowed)
+    chosen = np.zeros(len(brain.curves), bool)
+    if len(candidates) < MIN_VOXELS:
+        return chosen
+    taken_s, repetition_time_s = brain.taken_s[candidates], brain.repetition_time_s
+    aligned = correct_slice_times(brain.curves[candidates], taken_s, repetition_time_s)
+    tissue = tissue_curve(brain.curves, brain.features)
+    misfit, _ = tissue_misfit(aligned, tissue, repetition_time_s, brain.arrival)
+    worth = brain.features["area"][candidates] * np.exp(-misfit / MISFIT_SCALE)
+    chosen[candidates[_purest(aligned, worth, repetition_time_s)]] = True
+    return chosen
+
+
+def _candidates(brain: _Brain, allowed: np.ndarray) -> np.ndarray:
+    """Indices of early, tall, narrow and smooth voxels beside others like them, best first."""
+    features, tissue = brain.features, tissue_features(brain.features)
+    lead_s = tissue["peak_s"] - features["peak_s"]
+    like = (
+        allowed
+        & (features["height"] > 1.3 * tissue["height"])
         & (features["height"] > 8 * features["noise"])
-        & (features["peak_s"] < typical["peak_s"])
-        & (features["width_s"] <= 1.1 * typical["width_s"])
+        & (lead_s > 0)
+        & (lead_s <= MAX_LEAD_S)
+        & (features["width_s"] <= 1.1 * tissue["width_s"])
         & (features["roughness"] < MAX_ROUGHNESS)
     )
-    if candidate.sum() < MIN_VOXELS:
-        return np.zeros(len(curves), bool)
-    lead_s = np.clip(typical["peak_s"] - features["peak_s"], 0, MAX_LEAD_S)
-    score = features["height"] * np.exp(lead_s / LEAD_SCALE_S) / features["width_s"].clip(1e-3) ** 2
-    score = np.where(candidate, score, 0)
-    volume = np.zeros(mask.shape)
-    volume[mask] = score
-    neighbours = ndimage.uniform_filter(volume, size=3, mode="constant")[mask] * 27 - score
-    score = np.where(neighbours > 0, score, 0)
-    return _agreeing(curves, score)
+    volume = np.zeros(brain.mask.shape)
+    volume[brain.mask] = like
+    near = ndimage.uniform_filter(volume, size=3, mode="constant")[brain.mask] * 27
+    found = np.flatnonzero(like & (near > 1.5))
+    width_s = features["width_s"][found].clip(1e-3)
+    score = features["height"][found] * np.exp(lead_s[found] / LEAD_SCALE_S) / width_s**2
+    return found[np.argsort(-score)][:N_CANDIDATES]
 
 
-def _agreeing(curves: np.ndarray, score: np.ndarray) -> np.ndarray:
-    """Best-scored voxels whose curves correlate with the best of them."""
-    best = np.argsort(score)[::-1][: 3 * N_VOXELS]
-    best = best[score[best] > 0]
-    chosen = np.zeros(len(curves), bool)
-    if len(best) >= MIN_VOXELS:
-        leader = np.median(curves[best[:N_VOXELS]], axis=0)
-        alike = [np.corrcoef(curves[i], leader)[0, 1] > 0.9 for i in best]
-        chosen[best[np.array(alike)][:N_VOXELS]] = True
-    return chosen
+def _purest(aligned: np.ndarray, worth: np.ndarray, repetition_time_s: float) -> np.ndarray:
+    """Indices of the earliest and worthiest of curves (N, T) that come best first."""
+    leader = np.median(aligned[:6], axis=0)
+    alike = np.flatnonzero(correlations(aligned, leader) > 0.9)
+    if len(alike) < MIN_VOXELS:
+        return alike[:0]
+    late_s = delays(aligned[alike], leader, repetition_time_s)
+    late_s = np.clip(late_s - np.sort(late_s)[2], 0, None)
+    worth = worth[alike] * np.exp(-late_s / LATE_SCALE_S)
+    order = np.argsort(-worth)[:N_VOXELS]
+    pure = worth[order] >= 0.8 * worth[order[:MIN_VOXELS]].mean()
+    pure[:MIN_VOXELS] = True
+    return alike[order[pure]]
 
 
-def _checked_aif_mask(aif_mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    chosen = np.asarray(aif_mask) > 0
-    if chosen.shape != shape:
-        raise ValueError(f"aif_mask has shape {chosen.shape}; expected the series' grid {shape}")
-    if not chosen.any():
-        raise ValueError("aif_mask is empty; mark at least one voxel of an artery")
-    return chosen
-
-
-def _measures(curve, selected, features, repetition_time_s, arrival) -> dict[str, float]:
-    own = curve_features(curve[None], repetition_time_s, arrival)
-    typical = _typical(features)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        agreement = np.mean([np.corrcoef(row, curve)[0, 1] for row in selected])
-    return {name: float(values[0]) for name, values in own.items()} | {
-        "n_voxels": len(selected),
-        "lead_s": typical["peak_s"] - float(own["peak_s"][0]),
-        "tissue_height": typical["height"],
-        "tissue_width_s": typical["width_s"],
-        "agreement": float(np.nan_to_num(agreement)),
+def _purity(own: np.ndarray, brain: _Brain) -> dict[str, float]:
+    """Partial-volume factor of the mean of `own`, from the vein and its purest curves."""
+    vein = find_vein(brain.curves, brain.repetition_time_s, brain.arrival, brain.taken_s)
+    areas = np.sort(own[:, brain.arrival :].sum(axis=1))
+    venous = float(brain.features["area"][vein].mean()) if len(vein) else 0.0
+    factor, believable = partial_volume_factor(float(areas.mean()), (venous, areas[-2:].mean()))
+    return {
+        "partial_volume": factor,
+        "partial_volume_known": float(believable),
+        "vein_voxels": float(len(vein)),
     }
-
-
-def _reasons(measures: dict[str, float]) -> tuple[str, ...]:
-    """What an expert would hold against these measures."""
-    m = measures
-    times = m["height"] / m["tissue_height"]
-    checks = {
-        f"only {m['n_voxels']} voxels (expected {MIN_VOXELS})": m["n_voxels"] < MIN_VOXELS,
-        f"peak {times:.2f} times that of tissue (expected {MIN_HEIGHT})": times < MIN_HEIGHT,
-        f"peak leads that of tissue by {m['lead_s']:.1f} s (expected {MIN_LEAD_S})": (
-            m["lead_s"] < MIN_LEAD_S
-        ),
-        f"width {m['width_s']:.0f} s, tissue {m['tissue_width_s']:.0f} s (expected less)": (
-            m["width_s"] > 1.1 * m["tissue_width_s"]
-        ),
-        f"baseline noise {m['noise'] / m['height']:.0%} of the peak (expected below 15 %)": (
-            m["noise"] > 0.15 * m["height"]
-        ),
-        f"jumpy: path {m['roughness']:.1f} times that of one bolus (expected below 2)": (
-            m["roughness"] > MAX_ROUGHNESS
-        ),
-        f"voxels disagree: mean correlation {m['agreement']:.2f} (expected 0.9)": (
-            m["agreement"] < 0.9
-        ),
-    }
-    return tuple(reason for reason, failed in checks.items() if failed)

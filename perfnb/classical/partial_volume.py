@@ -1,0 +1,85 @@
+"""How much of an arterial voxel is artery: told by the vein, in which all contrast agent drains.
+
+What enters the brain leaves it, so the areas under the arterial and the venous curve are equal
+(Lin et al. 2001, J Magn Reson Imaging 14:659). A thin artery shares its voxels with tissue and
+its curve comes out too low; the sagittal sinus is wide enough for voxels of its own.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from perfnb.classical.aif_features import correlations, curve_features, tissue_features
+
+MIN_HEIGHT = 1.8  # peak over that of tissue
+MIN_AREA = 1.5  # area over that of tissue
+MAX_ROUGHNESS = 2.0
+N_VOXELS = 3
+MAX_FACTOR = 2.5  # a larger one is an artefact, or the arterial voxels are hardly arteries
+
+
+def find_vein(
+    curves: np.ndarray, repetition_time_s: float, arrival: int, taken_s: np.ndarray | float = 0.0
+) -> np.ndarray:
+    """Find the purest venous curves.
+
+    Parameters
+    ----------
+    curves : float array, shape (N, T)
+        Delta R2* of the brain's voxels [1/s].
+    repetition_time_s : float
+        Repetition time [s].
+    arrival : int
+        First frame of the bolus.
+    taken_s : float array, shape (N,), or float
+        When each voxel's slice was taken [s].
+
+    Returns
+    -------
+    int array
+        Indices of up to three curves that are tall, smooth, later than tissue, and low again at
+        the end of the series; empty where there are none.
+    """
+    features = curve_features(curves, repetition_time_s, arrival, taken_s)
+    tissue = tissue_features(features)
+    end = curves[:, -max(5, curves.shape[1] // 8) :].mean(axis=1)
+    candidate = (
+        (features["peak_s"] > tissue["peak_s"])
+        & (features["height"] > MIN_HEIGHT * tissue["height"])
+        & (features["area"] > MIN_AREA * tissue["area"])
+        & (features["roughness"] < MAX_ROUGHNESS)
+        & (features["noise"] < 0.1 * features["height"])
+        & (np.abs(end) < 0.45 * features["height"])
+    )
+    found = np.flatnonzero(candidate)
+    found = found[np.argsort(-features["area"][found])][: 3 * N_VOXELS]
+    if len(found) < N_VOXELS:
+        return found[:0]
+    alike = correlations(curves[found], np.median(curves[found], axis=0)) > 0.9
+    return found[alike][:N_VOXELS]
+
+
+def partial_volume_factor(
+    arterial_area: float, vessel_areas: tuple[float, ...]
+) -> tuple[float, bool]:
+    """Factor that lifts an arterial curve to the area of the purest vessel.
+
+    Parameters
+    ----------
+    arterial_area : float
+        Area of the arterial input.
+    vessel_areas : tuple of float
+        Areas of vein and single arteries, in the same unit.
+
+    Returns
+    -------
+    factor : float
+        At least 1: no voxel can be purer than a vessel.
+    believable : bool
+        False above 2.5, and where there is no area to compare.
+    """
+    largest = max((*vessel_areas, arterial_area))
+    if arterial_area <= 0 or not np.isfinite(largest):
+        return 1.0, False
+    factor = largest / arterial_area
+    return (float(factor), True) if factor <= MAX_FACTOR else (1.0, False)
