@@ -151,9 +151,9 @@ def _inputs(labels: dict, start: Sequence[int]) -> str:
     for (name, values), k in zip(labels.items(), start, strict=True):
         word = html.escape(values[k])
         rows.append(
-            f'<label><span>{html.escape(name)}</span> <input type="range" min="0" step="1"'
+            f'<div><label><span>{html.escape(name)}</span> <input type="range" min="0" step="1"'
             f' max="{len(values) - 1}" value="{k}" aria-valuetext="{word}">'
-            f" <output>{word}</output></label>"
+            f" <output>{word}</output></label></div>"
         )
     return "".join(rows)
 
