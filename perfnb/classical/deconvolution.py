@@ -7,15 +7,46 @@ Magn Reson Med 50:164).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
+from perfnb.classical.curves import (
+    DENSITY,
+    EARLIEST_LAG_S,
+    KAPPA_H,
+    LATEST_LAG_S,
+    PER_100_G,
+    check_curves,
+    interpolated_maximum,
+    smooth_in_time,
+    time_to_peak,
+)
 from perfnb.classical.signal import check_repetition_time
 
-DENSITY = 1.04  # brain tissue [g/ml]
-KAPPA_H = 0.73  # (1 - haematocrit of arteries) / (1 - haematocrit of capillaries)
-PER_100_G = 100 * KAPPA_H / DENSITY  # ml per ml of tissue -> ml per 100 g
-EARLIEST_LAG_S = -6.0  # tissue may fill before the voxels of the AIF do
-LATEST_LAG_S = 25.0  # later maxima of the residue are its noisy tail
+__all__ = [
+    "DENSITY",
+    "KAPPA_H",
+    "METHODS",
+    "PER_100_G",
+    "Deconvolution",
+    "block_circulant_svd",
+    "deconvolve",
+    "interpolated_maximum",
+    "maps_from_residue",
+    "smooth_in_time",
+    "time_to_peak",
+    "truncated_inverse",
+]
+
+METHODS = {
+    "SVD": 0.2,
+    "block-circulant SVD": 0.1,
+    "oscillation-index SVD": 0.095,
+    "parametric": None,
+}
+"""Methods by name, with their default threshold: the fraction of the largest singular value that
+is kept (Ostergaard 1996; Wu 2003), or the oscillation index allowed (Wu 2003)."""
 
 
 def truncated_inverse(aif: np.ndarray, repetition_time_s: float, threshold: float) -> np.ndarray:
@@ -143,52 +174,147 @@ def _residue_maximum(residue: np.ndarray, repetition_time_s: float):
     return height, (index - before) * repetition_time_s
 
 
-def interpolated_maximum(curves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Index and height of each curve's maximum, by a parabola through three points.
+@dataclass(frozen=True)
+class Deconvolution:
+    """Maps of N voxels and how far they can be trusted.
 
-    Parameters
+    Attributes
     ----------
-    curves : float array, shape (N, K)
-        At least three points each.
-
-    Returns
-    -------
-    index, height : float arrays, shape (N,)
-        The index is fractional; a maximum at either end is not interpolated.
+    maps : dict of float arrays, shape (N,)
+        CBF [ml/100 g/min], CBV [ml/100 g], MTT, Tmax and TTP [s]; MTT = 60 CBV / CBF.
+        All are NaN where not `fitted`, and CBV and MTT where a curve's area is not above zero.
+    fitted : bool array, shape (N,)
+        False where a curve is not finite, constant, or without flow above zero.
+    residual : float array, shape (N,)
+        Root mean square of tissue curve minus fit [1/s].
+    standard_error : dict of float arrays, shape (N,)
+        Unit of the map. SVD methods: CBF, CBV and MTT, from the residual and the linear operator;
+        noise only, without the bias of the truncation, and MTT as if CBF and CBV erred
+        independently. Parametric: all five, the posterior's standard deviation.
+    delay_s : float array, shape (N,), or None
+        Arterial delay [s]; parametric only.
+    shape : float array, shape (N,), or None
+        Alpha of the gamma distribution of transit times: 1 exponential, large a box;
+        parametric only.
+    method : str
+    threshold : float or None
+        As used.
     """
-    rows = np.arange(len(curves))
-    top = curves.argmax(axis=1)
-    inside = np.clip(top, 1, curves.shape[1] - 2)
-    left, middle, right = (curves[rows, inside + step].astype(float) for step in (-1, 0, 1))
-    bend = left - 2 * middle + right
-    shift = np.divide(left - right, 2 * bend, out=np.zeros_like(bend), where=bend < 0)
-    shift = np.where(inside == top, np.clip(shift, -0.5, 0.5), 0)
-    height = middle - 0.25 * (left - right) * shift
-    return top + shift, np.where(inside == top, height, curves[rows, top])
+
+    maps: dict[str, np.ndarray]
+    fitted: np.ndarray
+    residual: np.ndarray
+    standard_error: dict[str, np.ndarray]
+    delay_s: np.ndarray | None
+    shape: np.ndarray | None
+    method: str
+    threshold: float | None
 
 
-def smooth_in_time(curves: np.ndarray) -> np.ndarray:
-    """Curves (N, T) averaged over neighbouring frames with weights 1, 2, 1, ends held."""
-    padded = np.concatenate([curves[:, :1], curves, curves[:, -1:]], axis=1)
-    return 0.25 * padded[:, :-2] + 0.5 * padded[:, 1:-1] + 0.25 * padded[:, 2:]
+def deconvolve(
+    tissue: np.ndarray,
+    aif: np.ndarray,
+    repetition_time_s: float,
+    method: str = "block-circulant SVD",
+    arrival: int = 0,
+    threshold: float | None = None,
+    prior: str = "flat",
+    device: str = "cpu",
+    dtype: str = "float32",
+) -> Deconvolution:
+    """Make five perfusion maps of all voxels at once, by one of four methods.
 
-
-def time_to_peak(curves: np.ndarray, repetition_time_s: float, arrival: int = 0) -> np.ndarray:
-    """Time of each curve's peak, counted from the first frame of the series.
+    Tmax is the lag of the residue's maximum, by a parabola through three frames (SVD methods) or
+    the fitted delay (parametric: a residue that only falls is largest where it begins). SVD
+    methods look no later than the tissue's peak allows, so that noise in the residue's tail is
+    not taken for its maximum: see `singular_values.Solver.maximum`.
+    TTP is the peak of the fitted tissue curve, counted from the first frame, also interpolated.
+    CBV of SVD methods is the ratio of areas from `arrival` on.
 
     Parameters
     ----------
-    curves : float array, shape (N, T)
-        Delta R2* [1/s]; smoothed here over time by weights 1, 2, 1.
+    tissue : float array, shape (N, T)
+        Delta R2* of the tissue [1/s].
+    aif : float array, shape (T,)
+        Delta R2* of the artery [1/s].
     repetition_time_s : float
         Repetition time [s].
+    method : str
+        Name in METHODS.
     arrival : int
-        The peak is sought from this frame on.
+        First frame of the bolus; the frames before it were the baseline.
+    threshold : float, optional
+        The method's default, in METHODS, unless given; not for "parametric".
+    prior : str
+        Of the parametric method: name in `parametric.PRIORS`.
+    device : str
+        "cpu" or a GPU as torch names it.
+    dtype : str
+        "float32" or "float64".
 
     Returns
     -------
-    float array, shape (N,)
-        Time [s], interpolated between frames.
+    Deconvolution
+
+    Raises
+    ------
+    ValueError
+        Shapes that do not fit; an AIF that is not finite, constant, below zero or peaks in the
+        first frame; a frame without any finite value; unknown method, dtype or device.
     """
-    index, _ = interpolated_maximum(smooth_in_time(curves)[:, arrival:])
-    return (index + arrival) * repetition_time_s
+    tissue, aif = np.asarray(tissue), np.asarray(aif, float)
+    check_repetition_time(repetition_time_s)
+    check_curves(tissue, aif, arrival)
+    threshold = _checked_threshold(method, threshold)
+    if dtype not in ("float32", "float64"):
+        raise ValueError(f"dtype={dtype!r}; expected 'float32' or 'float64'")
+    import torch  # takes a second to load, and finding an AIF does without
+
+    from perfnb.classical import parametric, singular_values
+
+    usable = np.isfinite(tissue.sum(axis=1)) & (np.ptp(tissue, axis=1) > 0)
+    curves = tissue if usable.all() else tissue[usable]
+    data = torch.as_tensor(curves).to(device, getattr(torch, dtype))
+    if method == "parametric":
+        fit = parametric.fit_gamma(data, aif, repetition_time_s, arrival, prior)
+        values, delay, alpha = parametric.maps(fit)
+        residual, errors = fit.residual, fit.deviation * values.new_tensor(parametric.UNITS)
+    else:
+        solver = singular_values.Solver(aif, repetition_time_s, arrival, method, threshold, data)
+        values, residual, errors = singular_values.read_maps(data, solver)
+        delay = alpha = None
+    values[:, 1:3] = torch.where(values[:, 1:2] > 0, values[:, 1:3], torch.nan)
+    good = usable.copy()
+    good[usable] = (values[:, 0] > 0).cpu().numpy()
+
+    def spread(column) -> np.ndarray:
+        """One value for each of the N voxels, NaN where there is none."""
+        full = np.full(len(tissue), np.nan, dtype)
+        full[usable] = column.cpu().numpy()
+        return np.where(good, full, np.nan)
+
+    return Deconvolution(
+        maps={name: spread(column) for name, column in zip(NAMES, values.T, strict=True)},
+        fitted=good,
+        residual=spread(residual),
+        standard_error={n: spread(e) for n, e in zip(NAMES, errors.T, strict=False)},
+        delay_s=None if delay is None else spread(delay),
+        shape=None if alpha is None else spread(alpha),
+        method=method,
+        threshold=threshold,
+    )
+
+
+NAMES = ("CBF", "CBV", "MTT", "Tmax", "TTP")
+
+
+def _checked_threshold(method: str, threshold: float | None) -> float | None:
+    if method not in METHODS:
+        raise ValueError(f"method={method!r} is unknown; known methods: {', '.join(METHODS)}")
+    if threshold is None:
+        return METHODS[method]
+    if method == "parametric":
+        raise ValueError(f"threshold={threshold}; the parametric method has none: leave it out")
+    if not 0 <= threshold < 1:
+        raise ValueError(f"threshold={threshold}; expected a fraction of at least 0 and below 1")
+    return float(threshold)
