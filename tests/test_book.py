@@ -168,7 +168,14 @@ def test_figures_have_alternative_text(pages):
 
 
 def test_chapters_hold_figures(pages):
-    chapters = ("01_bolus", "04_prepare", "05_train", "07_evaluate", "08_compare")
+    chapters = (
+        "01_bolus",
+        "02_deconvolution",
+        "04_prepare",
+        "05_train",
+        "07_evaluate",
+        "08_compare",
+    )
     assert all(pages[f"notebooks/{chapter}"]["images"] for chapter in chapters)
 
 

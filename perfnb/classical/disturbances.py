@@ -97,7 +97,10 @@ def effects(what: str, seed: int = 0, repeats: int = 49) -> dict[str, dict[str, 
     cases = [disturb(what, level, seed, repeats) for level in LEVELS[what]]
     found = {name: {"truth": np.full(len(cases), NORMAL[name])} for name in ("CBF", "MTT", "Tmax")}
     for method in METHODS:
-        made = [deconvolve(c.tissue, c.aif, TR_S, method, c.arrival).maps for c in cases]
+        made = [
+            deconvolve(c.tissue, c.aif, TR_S, method, c.arrival, dtype="float64").maps
+            for c in cases
+        ]
         for name, rows in found.items():
             off = [c.delay_s if name == "Tmax" else 0.0 for c in cases]
             values = (maps[name] - away for maps, away in zip(made, off, strict=True))
@@ -114,16 +117,16 @@ def select(made: ReferenceObject, cbv: float, mtt_s: float, delay_s: float) -> n
         The object has no such tissue.
     """
     wanted = {"CBV": cbv, "MTT": mtt_s, "Tmax": delay_s}
-    found = np.flatnonzero(np.all([np.isclose(made.truth[n], v) for n, v in wanted.items()], axis=0))
+    found = np.flatnonzero(
+        np.all([np.isclose(made.truth[n], v) for n, v in wanted.items()], axis=0)
+    )
     if not found.size:
         known = {n: np.unique(made.truth[n]).tolist() for n in wanted}
         raise ValueError(f"the reference object has no tissue {wanted}; it has {known}")
     return found
 
 
-def exponential_residue(
-    lags_s: np.ndarray, cbv: float, mtt_s: float, delay_s: float
-) -> np.ndarray:
+def exponential_residue(lags_s: np.ndarray, cbv: float, mtt_s: float, delay_s: float) -> np.ndarray:
     """Residue times flow of a kind of tissue at some lags [s], in ml/100 g/min."""
     since = np.asarray(lags_s, float) - delay_s
     height = 60 * cbv / mtt_s
@@ -133,9 +136,7 @@ def exponential_residue(
 def _dispersed(mean_s: float) -> Disturbed:
     """Normal tissue whose bolus was smeared out by an exponential of this mean [s]."""
     step = round(TR_S / FINE_S)
-    fine = reference_object(
-        FINE_S, snr=None, repeats=1, n_frames=80 * step, delays_s=(0.0,)
-    )
+    fine = reference_object(FINE_S, snr=None, repeats=1, n_frames=80 * step, delays_s=(0.0,))
     curve = fine.tissue[select(fine, NORMAL["CBV"], NORMAL["MTT"], 0.0)[0]]
     if mean_s > 0:
         edges = np.maximum(np.arange(curve.size + 1) - 0.5, 0) * FINE_S

@@ -9,6 +9,7 @@ from perfnb.plots.interactive import slider
 from perfnb.plots.lines import Panel, panels
 from perfnb.plots.look import COLOURS, show_source, style
 from perfnb.plots.slices import film_strip, map_grid, map_rows, masks_outline, montage
+from perfnb.plots.tiles import tiles
 
 __all__ = [
     "COLOURS",
@@ -25,5 +26,6 @@ __all__ = [
     "show_source",
     "slider",
     "style",
+    "tiles",
     "training_history",
 ]

@@ -99,14 +99,15 @@ def slider(
 
 
 def to_png(figure: Figure) -> bytes:
-    """PNG file of a figure, as wide as its page says, with at most 256 colours to save space."""
+    """PNG file of a figure, as wide as its page says; without maps, 256 colours are enough."""
     file = io.BytesIO()
     with mpl.rc_context({"savefig.bbox": "standard"}):  # a tight box would differ per frame
         figure.savefig(file, format="png", dpi=DPI)
+    picture = Image.open(file).convert("RGB")
+    if not any(ax.images for ax in figure.axes):
+        picture = picture.quantize(256, dither=Image.Dither.NONE)
     small = io.BytesIO()
-    Image.open(file).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(
-        small, "PNG", optimize=True
-    )
+    picture.save(small, "PNG", optimize=True)
     return small.getvalue()
 
 
@@ -118,9 +119,7 @@ def _checked(labels: dict, alt: str, start: Sequence[int] | None) -> list[int]:
         raise ValueError("alt is empty: say what the frames show, for those who do not see them")
     start = [0] * len(labels) if start is None else list(start)
     sizes = [len(values) for values in labels.values()]
-    if len(start) != len(sizes) or not all(
-        0 <= k < n for k, n in zip(start, sizes, strict=True)
-    ):
+    if len(start) != len(sizes) or not all(0 <= k < n for k, n in zip(start, sizes, strict=True)):
         raise ValueError(f"start={start} does not fit sliders of {sizes} positions")
     return start
 

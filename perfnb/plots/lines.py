@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from perfnb.plots.look import CYCLE, MUTED, WIDTH, subplots
 
 TRUTH = "#222222"
+ORDER = tuple(CYCLE[k] for k in (0, 1, 2, 4, 3, 5, 6, 7))  # neighbours differ in lightness
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,8 @@ class Panel:
         Where the curves have values.
     lines : {label: float array, shape (K,) or (M, K)}
         Curves; M of one label are drawn thin, in one colour.
+    has_bands : bool
+        Where M is 3, the rows are the low end, the middle and the high end of a band.
     ylabel, xlabel, title : str
         Names with units.
     ylim : (float, float), or None
@@ -30,8 +33,6 @@ class Panel:
         Vertical lines.
     is_log : bool
         Logarithmic vertical axis.
-    has_dots : bool
-        A dot at each value.
     """
 
     x: np.ndarray
@@ -42,7 +43,7 @@ class Panel:
     ylim: tuple[float, float] | None = None
     marks: Mapping[str, float] = field(default_factory=dict)
     is_log: bool = False
-    has_dots: bool = False
+    has_bands: bool = False
 
 
 def panels(
@@ -60,7 +61,7 @@ def panels(
     angles_rad : floats, or None
         Directions of spins, drawn as hands of a clock in a panel of their own on the left [rad].
     legend : str
-        Corner of the legends, as matplotlib calls it.
+        Corner of each panel's legend, as matplotlib calls it, or "below": one legend for all.
     title : str
         Above all panels.
 
@@ -73,15 +74,19 @@ def panels(
         raise ValueError("parts is empty: expected at least one Panel")
     labels = dict.fromkeys(label for part in parts for label in part.lines)
     plain = [label for label in labels if not _is_truth(label)]
-    colours = {label: CYCLE[k % len(CYCLE)] for k, label in enumerate(plain)}
+    colours = {label: ORDER[k % len(ORDER)] for k, label in enumerate(plain)}
     has_clock = angles_rad is not None
     ratios = [1.0] * len(parts) if not has_clock else [0.75] + [1.0] * len(parts)
     width = WIDTH if len(ratios) > 1 else 0.75 * WIDTH
-    figure, axes = subplots(1, len(ratios), (width, 2.9), width_ratios=ratios)
+    height = 3.2 if legend == "below" else 2.9
+    figure, axes = subplots(1, len(ratios), (width, height), width_ratios=ratios)
     if has_clock:
         _draw_clock(axes[0, 0], np.asarray(angles_rad, float))
     for ax, part in zip(axes[0, has_clock:], parts, strict=True):
         _draw(ax, part, colours, legend)
+    if legend == "below":
+        handles, names = axes[0, -1].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=len(names), fontsize=8)
     if title:
         figure.suptitle(title, fontsize=9.5)
     return figure
@@ -94,8 +99,11 @@ def _draw(ax: Axes, part: Panel, colours: Mapping[str, str], legend: str) -> Non
         if curves.shape[-1] != len(part.x):
             raise ValueError(f"{label!r} has shape {np.shape(values)} for {len(part.x)} places x")
         look = {"color": TRUTH, "linestyle": "--"} if _is_truth(label) else {}
-        look = look or {"color": colours[label], "marker": "." if part.has_dots else None}
-        if len(curves) > 1:
+        look = look or {"color": colours[label]}
+        if part.has_bands and len(curves) == 3:
+            ax.fill_between(part.x, curves[0], curves[2], color=look["color"], alpha=0.2, lw=0)
+            curves = curves[1:2]
+        elif len(curves) > 1:
             look |= {"linewidth": 0.7, "alpha": 0.5}
         for k, curve in enumerate(curves):
             ax.plot(part.x, curve, label=label if k == 0 else None, **look)
@@ -108,7 +116,7 @@ def _draw(ax: Axes, part: Panel, colours: Mapping[str, str], legend: str) -> Non
         ax.set_yscale("log")
     if part.ylim:
         ax.set_ylim(part.ylim)
-    if len(part.lines) > 1:
+    if len(part.lines) > 1 and legend != "below":
         ax.legend(loc=legend, fontsize=8)
 
 
