@@ -137,6 +137,7 @@ def dictionary(table: GammaCurves) -> tuple[torch.Tensor, torch.Tensor]:
     Parameters
     ----------
     table : GammaCurves
+        From `tabulate`.
 
     Returns
     -------
@@ -160,6 +161,7 @@ def peak_time(table: GammaCurves, parameters: torch.Tensor) -> tuple[torch.Tenso
     Parameters
     ----------
     table : GammaCurves
+        From `tabulate`.
     parameters : tensor, shape (N, 3)
         log alpha, log MTT, delay [s].
 
@@ -185,6 +187,7 @@ def read(table: GammaCurves, parameters: torch.Tensor) -> tuple[torch.Tensor, to
     Parameters
     ----------
     table : GammaCurves
+        From `tabulate`.
     parameters : tensor, shape (N, 3)
         log alpha, log MTT, delay [s].
 

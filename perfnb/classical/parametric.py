@@ -10,19 +10,21 @@ Here all voxels are fitted at once, in two steps.
 2. Levenberg-Marquardt steps from there. They take out the dictionary's coarseness, and their prior
    allows no more than that: its variances are those of a value rounded to the dictionary's grid.
 
-A voxel's baseline is a mean of few frames, and all its frames share that mean's error. The fit
-knows this covariance, which halves the error of volumes.
+The noise of delta R2* is neither white nor even, and the fit knows it. A voxel's baseline is a mean
+of few frames, whose error all its frames share. And where the signal is low, its logarithm is
+noisy: with the echo time given, frames weigh as the square of their signal.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
+from perfnb.classical.curve_noise import NoisyCurves, noisy_curves
 from perfnb.classical.curves import PER_100_G
-from perfnb.classical.gamma_curves import COARSE, GammaCurves, dictionary, peak_time, read, tabulate
+from perfnb.classical.gamma_curves import COARSE, dictionary, peak_time, read, tabulate
 
 PRIORS: dict[str, tuple[float, float] | None] = {
     "flat": None,
@@ -36,7 +38,8 @@ default takes neither. Log MTT and delay are flat over the table's range."""
 STEPS = 12
 LARGEST_STEP = (0.7, 0.7, 0.7, 2.0)  # log CBV, log alpha, log MTT, delay [s]
 SMALLEST_STEP = 0.003  # a fit that moves less is done
-BLOCK = {"cpu": 2048, "cuda": 32768}  # voxels at once: what the cache or the memory holds
+BLOCK = {"cpu": 2048, "cuda": 65536}  # voxels at once: what the cache or the memory holds
+DICTIONARY_BLOCK = {"cpu": 256, "cuda": 8192}
 ROUNDING = 1e-4  # noise is at least this fraction of a curve: the rounding of its table
 
 
@@ -67,6 +70,7 @@ def fit_gamma(
     aif: np.ndarray,
     repetition_time_s: float,
     arrival: int = 0,
+    echo_time_s: float | None = None,
     prior: str = "flat",
 ) -> GammaFit:
     """Fit gamma-distributed transit times to all curves.
@@ -82,6 +86,8 @@ def fit_gamma(
     arrival : int
         First frame of the bolus; the mean of the frames before it is the baseline. 0 if unknown:
         the baseline is then taken as exact.
+    echo_time_s : float, optional
+        Echo time [s]; without it, all frames weigh the same.
     prior : str
         Name in PRIORS.
 
@@ -97,79 +103,67 @@ def fit_gamma(
     if prior not in PRIORS:
         raise ValueError(f"prior={prior!r} is unknown; known priors: {', '.join(PRIORS)}")
     table = tabulate(aif, repetition_time_s, tissue.dtype, tissue.device)
-    fit = _Fit(_fitted_frames(table, arrival), _shared(len(aif), arrival), PRIORS[prior])
-    blocks = torch.split(tissue, BLOCK[tissue.device.type])
-    parts = [fit.block(_whiten(rows[:, arrival:], fit.shared)) for rows in blocks]
+    table = replace(table, curves=table.curves[:, arrival:].contiguous())
+    fit = _Fit(table, arrival, echo_time_s or 0.0, PRIORS[prior])
+    parts = [fit.block(rows) for rows in torch.split(tissue, BLOCK[tissue.device.type])]
     return GammaFit(*(torch.cat(part) for part in zip(*parts, strict=True)))
-
-
-def _shared(frames: int, arrival: int) -> float:
-    """Fraction of a curve's mean to take out, so that its noise becomes white.
-
-    Noise of variance 1 plus the error of a mean of `arrival` frames has the covariance
-    1 + ones / arrival; its inverse square root subtracts this fraction of the mean.
-    """
-    return 1 - (1 + (frames - arrival) / arrival) ** -0.5 if arrival else 0.0
-
-
-def _whiten(curves: torch.Tensor, shared: float) -> torch.Tensor:
-    return curves - shared * curves.mean(dim=1, keepdim=True)
-
-
-def _fitted_frames(table: GammaCurves, arrival: int) -> GammaCurves:
-    curves = _whiten(table.curves[:, arrival:], _shared(table.curves.shape[1], arrival))
-    return GammaCurves(curves, table.peak_s, table.first, table.step, table.size)
 
 
 class _Fit:
     """What all blocks of voxels share: table, dictionary, priors."""
 
-    def __init__(self, table: GammaCurves, shared: float, prior: tuple[float, float] | None):
-        self.table, self.shared = table, shared
-        curves, self.places = dictionary(table)
-        self.norm = curves.norm(dim=1)
-        self.atoms = (curves / self.norm[:, None]).T.contiguous()
-        log_alpha, log_mtt = self.places[:, 0], self.places[:, 1]
+    def __init__(self, table, arrival: int, echo_time_s: float, prior):
+        self.table, self.arrival, self.echo_time_s = table, arrival, echo_time_s
+        atoms, places = dictionary(table)
+        self.atoms, self.squared_atoms = atoms.T.contiguous(), (atoms.T**2).contiguous()
+        log_alpha, mtt = places[:, 0], places[:, 1].exp()
         self.penalty = 0 if prior is None else (log_alpha - prior[0]) ** 2 / (2 * prior[1])
-        peak_s, _ = peak_time(table, self.places)
-        times = torch.stack([log_mtt.exp(), self.places[:, 2], peak_s], dim=1)
+        times = torch.stack([mtt, places[:, 2], peak_time(table, places)[0]], dim=1)
         self.means = torch.cat([log_alpha[:, None], times, times**2], dim=1)
-        volume = 1 / self.norm
-        flow = volume / log_mtt.exp()
-        self.volumes = torch.stack([flow, volume], dim=1)
+        self.rates = torch.stack([1 / mtt, torch.ones_like(mtt)], dim=1)  # volume -> flow, volume
         grid = table.step * table.step.new_tensor([COARSE, COARSE, 1])
-        grid[2] = torch.diff(self.places[:, 2].unique())[0]
-        self.precision = torch.cat([grid.new_zeros(1), 12 / grid**2])  # of a rounded value
+        grid[2] = torch.diff(places[:, 2].unique())[0]
+        # Of rounded values; rounding the transit time changes the volume by about as much.
+        self.precision = 12 / torch.cat([grid[1:2], grid]) ** 2
         self.low = torch.cat([grid.new_tensor([-20.0]), table.first])
         self.high = torch.cat([grid.new_tensor([3.0]), table.last])
 
-    def block(self, data: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Parameters, peak, deviations and residual of whitened curves (n, T')."""
-        begin, spread = self.average(data)
+    def block(self, tissue: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Parameters, peak, deviations and residual of curves (n, T)."""
+        data = noisy_curves(tissue, self.arrival, self.echo_time_s)
+        rows = torch.arange(len(tissue), device=tissue.device)
+        parts = [
+            self.average(data[few]) for few in rows.split(DICTIONARY_BLOCK[tissue.device.type])
+        ]
+        begin, spread = (torch.cat(part) for part in zip(*parts, strict=True))
         parameters = self.climb(data, begin)
         residual, jacobian = self.terms(data, parameters)
-        squares = residual.square().sum(dim=1)
-        noise = squares / (data.shape[1] - 4) + 1e-30
-        curvature = torch.bmm(jacobian, jacobian.transpose(1, 2)) / noise[:, None, None]
-        covariance = torch.linalg.inv(curvature + torch.diag(self.precision))
+        noise = data.squares(residual) / (residual.shape[1] - 4) + 1e-30
+        curvature, _ = data.curvature(jacobian, residual)
+        curvature = curvature / noise[:, None, None] + torch.diag(self.precision)
         peak_s, by = peak_time(self.table, parameters[:, 1:])
-        deviation = (spread + self.within(parameters, covariance, by)).sqrt()
-        mean = data.shape[1] * residual.mean(dim=1).square()
-        squares = squares + ((1 - self.shared) ** -2 - 1) * mean  # as it was before whitening
-        return parameters, peak_s, deviation, (squares / data.shape[1]).sqrt()
+        spread = spread + self.within(parameters, torch.linalg.inv(curvature), by)
+        return parameters, peak_s, spread.sqrt(), residual.square().mean(dim=1).sqrt()
 
-    def average(self, data: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def average(self, data: NoisyCurves) -> tuple[torch.Tensor, torch.Tensor]:
         """Posterior mean over the dictionary (n, 4), and variances of the five maps (n, 5)."""
-        height = (data @ self.atoms).clamp_(min=0)
-        explained = height.square()
-        total = data.square().sum(dim=1)
-        noise = (total - explained.amax(dim=1)) / (data.shape[1] - 4)
-        noise = torch.maximum(noise, ROUNDING**2 * total) + 1e-30
-        weights = explained.mul_(0.5 / noise[:, None]).sub_(self.penalty).softmax(dim=1)
+        weighted = data.weights * data.curves
+        common = data.shared * (data.weights @ self.atoms)
+        match = (weighted @ self.atoms).sub_(common * weighted.sum(dim=1, keepdim=True))
+        length = (data.weights @ self.squared_atoms).sub_(
+            common.square_().div_(data.shared + 1e-30)
+        )
+        length.clamp_(min=1e-12)
+        volume = (match / length).clamp_(min=0)
+        explained = match.mul_(volume)
+        total = data.squares(data.curves)
+        noise = (total - explained.amax(dim=1)) / (data.curves.shape[1] - 4)
+        noise = (torch.maximum(noise, ROUNDING**2 * total) + 1e-30)[:, None]
+        weights = explained.mul_(0.5 / noise).sub_(self.penalty).softmax(dim=1)
         log_alpha, mtt, delay, peak, *squares = (weights @ self.means).unbind(dim=1)
-        own = noise[:, None] * (weights @ self.volumes**2)
-        cbf_cbv = ((weights := weights.mul_(height)) @ self.volumes).clamp_min(1e-8)
-        above = weights.mul_(height) @ self.volumes**2 - cbf_cbv**2 + own
+        own = (weights / length) @ self.rates**2 * noise
+        cbf_cbv = ((weights := weights.mul_(volume)) @ self.rates).clamp_min(1e-8)
+        above = weights.mul_(volume) @ self.rates**2 - cbf_cbv**2 + own
         times = torch.stack(squares, dim=1) - torch.stack([mtt, delay, peak], dim=1) ** 2
         log_cbf, log_cbv = cbf_cbv.log().unbind(dim=1)
         begin = torch.stack([log_cbv, log_alpha, log_cbv - log_cbf, delay], dim=1)
@@ -197,20 +191,20 @@ class _Fit:
         curve, by = read(self.table, parameters[:, 1:])
         volume = parameters[:, :1].exp()
         curve *= volume
-        return data - curve, torch.cat([curve[:, None], by.mul_(volume[:, :, None])], dim=1)
+        return data.curves - curve, torch.cat([curve[:, None], by.mul_(volume[:, :, None])], dim=1)
 
-    def cost(self, residual, away, floor) -> tuple[torch.Tensor, torch.Tensor]:
+    def cost(self, data, residual, away, floor) -> tuple[torch.Tensor, torch.Tensor]:
         """Negative log posterior (n,) with unknown noise, and the squared misfit."""
-        misfit = residual.square().sum(dim=1) + floor
+        misfit = data.squares(residual) + floor
         prior = (away.square() * self.precision).sum(dim=1)
         return 0.5 * (residual.shape[1] * misfit.log() + prior), misfit
 
-    def climb(self, data: torch.Tensor, begin: torch.Tensor) -> torch.Tensor:
+    def climb(self, data: NoisyCurves, begin: torch.Tensor) -> torch.Tensor:
         """Levenberg-Marquardt steps to the posterior's maximum (n, 4)."""
-        floor = ROUNDING**2 * data.square().sum(dim=1) + 1e-30
-        found, rows = begin.clone(), torch.arange(len(data), device=data.device)
+        floor = ROUNDING**2 * data.squares(data.curves) + 1e-30
+        found, rows = begin.clone(), torch.arange(len(begin), device=begin.device)
         residual, jacobian = self.terms(data, begin)
-        cost, misfit = self.cost(residual, torch.zeros_like(begin), floor)
+        cost, misfit = self.cost(data, residual, torch.zeros_like(begin), floor)
         state = [data, begin, floor, begin, residual, jacobian, cost, misfit, 0.01 + 0 * cost, rows]
         for _ in range(STEPS):
             state, moved = self.step(*state)
@@ -227,9 +221,9 @@ class _Fit:
         self, data, begin, floor, place, residual, jacobian, cost, misfit, damping, rows
     ) -> tuple[list[torch.Tensor], torch.Tensor]:
         """Try one step in every voxel, keep those that help; also how far each tried to move."""
-        noise = misfit / data.shape[1]
-        curvature = torch.bmm(jacobian, jacobian.transpose(1, 2)) / noise[:, None, None]
-        uphill = torch.bmm(jacobian, residual[:, :, None])[:, :, 0] / noise[:, None]
+        noise = (misfit / residual.shape[1])[:, None]
+        curvature, uphill = data.curvature(jacobian, residual)
+        curvature, uphill = curvature / noise[:, :, None], uphill / noise
         uphill = uphill - (place - begin) * self.precision
         stuck = (place <= self.low) & (uphill < 0) | (place >= self.high) & (uphill > 0)
         free = (~stuck).to(place)
@@ -242,7 +236,7 @@ class _Fit:
         largest = place.new_tensor(LARGEST_STEP)
         trial = (place + step.clamp(-largest, largest)).clamp(self.low, self.high)
         next_residual, next_jacobian = self.terms(data, trial)
-        next_cost, next_misfit = self.cost(next_residual, trial - begin, floor)
+        next_cost, next_misfit = self.cost(data, next_residual, trial - begin, floor)
         better = next_cost < cost
         kept = [
             torch.where(better.view(-1, *[1] * (old.ndim - 1)), new, old)

@@ -178,8 +178,9 @@ class Solver:
             basis = basis * self.kept[level]
         both = basis @ self.read
         residue, fit = both[:, : len(self.lags)], both[:, len(self.lags) :]
-        peak, _ = _peak(fit[:, self.arrival :])
-        peak = peak + self.arrival
+        smooth = fit[:, max(self.arrival - 1, 0) :]
+        smooth = (smooth[:, :-2] + smooth[:, 2:]).add_(smooth[:, 1:-1], alpha=2)
+        peak = _peak(smooth)[0] + max(self.arrival, 1)
         top, flow = self.maximum(residue, peak)
         squares = (data - fit).square_().sum(dim=1)
         noise = (squares / self.freedom[level]).sqrt()
