@@ -76,5 +76,9 @@ def _name_tiles(ax, rows: Sequence, columns: Sequence) -> None:
     """Name every other tile, at most eight along an axis."""
     for axis, labels in ((ax.yaxis, rows), (ax.xaxis, columns)):
         step = max(1, -(-len(labels) // 8))
-        axis.set_ticks(np.arange(0, len(labels), step) + 0.5, [str(v) for v in labels[::step]])
+        axis.set_ticks(np.arange(0, len(labels), step) + 0.5, [_word(v) for v in labels[::step]])
         axis.set_tick_params(labelsize=6.5, length=1.5)
+
+
+def _word(label: object) -> str:
+    return f"{label:g}" if isinstance(label, int | float) else str(label)
