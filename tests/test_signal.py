@@ -6,10 +6,14 @@ from perfnb.classical.signal import (
     Baseline,
     check_echo_time,
     check_repetition_time,
+    correct_slice_times,
     delta_r2star,
     find_baseline,
+    saturated_voxels,
     usable_voxels,
 )
+from perfnb.times import TIME_LIMITS
+from perfnb.volumes import TIME_LIMITS as FILE_LIMITS
 
 TE = 0.03
 FRAMES = Baseline(0, 5, 6, 9)
@@ -103,3 +107,97 @@ def test_times_in_milliseconds_are_refused():
         check_echo_time(30)
     with pytest.raises(ValueError, match="1.5 for 1500 ms"):
         check_repetition_time(1500)
+
+
+def test_files_and_curves_share_one_definition_of_possible_times():
+    assert FILE_LIMITS is TIME_LIMITS
+    for name, check in (
+        ("repetition_time_s", check_repetition_time),
+        ("echo_time_s", check_echo_time),
+    ):
+        low, high = TIME_LIMITS[name]
+        assert check(low) == low and check(high) == high
+        for bad in (0.9 * low, 1.1 * high, -low, np.nan):
+            with pytest.raises(ValueError, match=name):
+                check(bad)
+
+
+def test_two_boluses_are_refused_and_recirculation_is_not():
+    series, truth = small_series()
+    level = series[..., 4:8].mean(axis=-1, keepdims=True)
+    drop = level - series
+    again = np.zeros_like(drop)
+    again[..., 30:] = drop[..., 5:35]
+    with pytest.raises(ValueError, match="two boluses, at frames 1[0-9] and 4[0-9]"):
+        find_baseline(series - 0.8 * again, truth["mask"])
+    weaker = find_baseline(series - 0.25 * again, truth["mask"])
+    assert weaker == find_baseline(series, truth["mask"])
+
+
+@pytest.mark.parametrize("lost", [[20], [0, 1], [58, 59]])
+def test_frames_without_a_number_are_named(lost):
+    series, truth = small_series()
+    series[..., lost] = np.nan
+    with pytest.raises(ValueError, match=f"frames {lost[0]}.*hold no number"):
+        find_baseline(series, truth["mask"])
+
+
+def test_voxels_with_a_lost_frame_are_left_out_and_the_rest_is_used():
+    series, truth = small_series()
+    broken = series.copy()
+    broken[10:12, :, :, 20] = np.nan
+    baseline = find_baseline(broken, truth["mask"])
+    assert baseline == find_baseline(series, truth["mask"])
+    usable = usable_voxels(broken, truth["mask"], baseline)
+    assert not usable[10:12].any() and usable[truth["mask"]].mean() > 0.8
+
+
+def test_a_series_of_one_voxel_has_a_baseline():
+    series, truth = small_series(200)
+    alone = np.zeros_like(truth["mask"])
+    alone[6, 12, 1] = True
+    assert 11 <= find_baseline(series, alone).arrival <= 15
+
+
+def test_a_bolus_in_the_first_frames_is_refused():
+    series, truth = small_series()
+    with pytest.raises(ValueError, match="baseline frames|no bolus"):
+        find_baseline(series[..., 16:], truth["mask"])
+
+
+@pytest.mark.parametrize("step", [6, 9, 11])
+def test_arrival_is_not_taken_from_a_head_that_moves(step):
+    series, truth = small_series()
+    moved = series.copy()
+    moved[1:, :, :, step:] = series[:-1, :, :, step:]
+    still = find_baseline(series, truth["mask"])
+    assert abs(find_baseline(moved, truth["mask"]).arrival - still.arrival) <= 1
+
+
+def test_arteries_at_the_noise_floor_are_marked_and_others_are_not():
+    rng = np.random.default_rng(0)
+    rate = np.zeros((40, 1, 1, 40))
+    bolus = np.exp(-0.5 * ((np.arange(40) - 15) / 3.0) ** 2)
+    rate[:10] = 170 * bolus  # down to 0.6 % of the baseline, a fifth of the noise
+    rate[10:] = 45 * bolus
+    noise = rng.normal(0, 1000 / 30, (2, *rate.shape))
+    signal = np.hypot(1000 * np.exp(-TE * rate) + noise[0], noise[1])
+    mask, frames = np.ones(rate.shape[:3], bool), Baseline(0, 6, 7, 15)
+    saturated = saturated_voxels(signal, mask, frames)
+    assert saturated[:10].all() and not saturated[10:].any()
+    assert not usable_voxels(signal, mask, frames)[:10].any()
+    curve = delta_r2star(signal, TE, frames)
+    assert curve[:10].max(axis=-1).mean() < 0.9 * 170  # what marking guards against
+
+
+def test_slice_times_are_taken_out():
+    times = np.arange(40) * 1.5
+    curve = np.exp(-0.5 * ((times - 25) / 4.0) ** 2)
+    taken = np.array([0.0, 0.4, 1.4])
+    seen = np.stack([np.exp(-0.5 * ((times + late - 25) / 4.0) ** 2) for late in taken])
+    np.testing.assert_allclose(correct_slice_times(seen, taken, 1.5), [curve] * 3, atol=2e-3)
+    assert np.abs(seen[2] - curve).max() > 0.1
+    with pytest.raises(ValueError, match="in milliseconds"):
+        correct_slice_times(seen, 1000 * taken, 1.5)
+    with pytest.raises(ValueError, match="expected one each"):
+        correct_slice_times(seen, taken[:2], 1.5)

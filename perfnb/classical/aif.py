@@ -17,15 +17,22 @@ from perfnb.classical.aif_features import correlations, curve_features, delays, 
 from perfnb.classical.aif_given import checked_curve, checked_mask, checked_motion
 from perfnb.classical.aif_verdict import (
     MAX_LEAD_S,
+    MAX_MISFIT,
     MAX_ROUGHNESS,
     MIN_VOXELS,
+    TISSUE_DELAY_S,
     measure,
     reasons_against,
     tissue_curve,
     tissue_misfit,
 )
 from perfnb.classical.partial_volume import find_vein, partial_volume_factor
-from perfnb.classical.signal import check_repetition_time, check_signal, correct_slice_times
+from perfnb.classical.signal import (
+    check_repetition_time,
+    check_signal,
+    check_slice_times,
+    correct_slice_times,
+)
 
 N_VOXELS = 4  # voxels averaged for the AIF: the fewer, the purer
 N_CANDIDATES = 30
@@ -57,7 +64,7 @@ class AIF:
         (share of the tissue's curve that this input cannot explain), tissue_delay_s,
         partial_volume (area of the purest vessel over that of the curve; the curve is multiplied
         by it only with ``rescale_by_vein``), partial_volume_known (0 or 1), vein_voxels, motion_mm
-        (NaN where not told).
+        (at the peak, where `motion` tells it).
     """
 
     curve: np.ndarray
@@ -133,7 +140,7 @@ def find_aif(
     check_signal(delta_r2star, mask)
     _check_options(aif_mask, aif_curve, side)
     motion = checked_motion(motion, n_frames)
-    taken_s = _taken(slice_times_s, mask)
+    taken_s = _taken(slice_times_s, mask, repetition_time_s)
     brain = _Brain.read(delta_r2star, mask, taken_s, repetition_time_s, arrival)
     chosen = np.zeros(mask.shape, bool)
     if aif_mask is not None:
@@ -181,9 +188,10 @@ def _check_options(aif_mask, aif_curve, side) -> None:
         raise ValueError(f"side={side!r} is unknown: choose one of {', '.join(SIDES)}")
 
 
-def _taken(slice_times_s: np.ndarray | None, mask: np.ndarray) -> np.ndarray:
+def _taken(slice_times_s, mask: np.ndarray, repetition_time_s: float) -> np.ndarray:
     """Slice time of every voxel, shape (X, Y, Z) [s]."""
     times = np.asarray(0.0 if slice_times_s is None else slice_times_s, float)
+    check_slice_times(times, repetition_time_s)
     try:
         return np.broadcast_to(times, mask.shape)
     except ValueError:
@@ -218,9 +226,13 @@ def _choose(brain: _Brain, allowed: np.ndarray) -> np.ndarray:
     taken_s, repetition_time_s = brain.taken_s[candidates], brain.repetition_time_s
     aligned = correct_slice_times(brain.curves[candidates], taken_s, repetition_time_s)
     tissue = tissue_curve(brain.curves, brain.features)
-    misfit, _ = tissue_misfit(aligned, tissue, repetition_time_s, brain.arrival)
+    misfit, delay_s = tissue_misfit(aligned, tissue, repetition_time_s, brain.arrival)
+    fits = (
+        (misfit < 2 * MAX_MISFIT) & (delay_s >= TISSUE_DELAY_S[0]) & (delay_s <= TISSUE_DELAY_S[1])
+    )
+    fits = np.flatnonzero(fits)[:N_CANDIDATES]
     worth = brain.features["area"][candidates] * np.exp(-misfit / MISFIT_SCALE)
-    chosen[candidates[_purest(aligned, worth, repetition_time_s)]] = True
+    chosen[candidates[fits[_purest(aligned[fits], worth[fits], repetition_time_s)]]] = True
     return chosen
 
 
@@ -243,11 +255,13 @@ def _candidates(brain: _Brain, allowed: np.ndarray) -> np.ndarray:
     found = np.flatnonzero(like & (near > 1.5))
     width_s = features["width_s"][found].clip(1e-3)
     score = features["height"][found] * np.exp(lead_s[found] / LEAD_SCALE_S) / width_s**2
-    return found[np.argsort(-score)][:N_CANDIDATES]
+    return found[np.argsort(-score)][: 4 * N_CANDIDATES]
 
 
 def _purest(aligned: np.ndarray, worth: np.ndarray, repetition_time_s: float) -> np.ndarray:
     """Indices of the earliest and worthiest of curves (N, T) that come best first."""
+    if len(aligned) < MIN_VOXELS:
+        return np.zeros(0, int)
     leader = np.median(aligned[:6], axis=0)
     alike = np.flatnonzero(correlations(aligned, leader) > 0.9)
     if len(alike) < MIN_VOXELS:
@@ -263,7 +277,9 @@ def _purest(aligned: np.ndarray, worth: np.ndarray, repetition_time_s: float) ->
 
 def _purity(own: np.ndarray, brain: _Brain) -> dict[str, float]:
     """Partial-volume factor of the mean of `own`, from the vein and its purest curves."""
-    vein = find_vein(brain.curves, brain.repetition_time_s, brain.arrival, brain.taken_s)
+    vein = find_vein(
+        brain.curves, own.mean(axis=0), brain.repetition_time_s, brain.arrival, brain.taken_s
+    )
     areas = np.sort(own[:, brain.arrival :].sum(axis=1))
     venous = float(brain.features["area"][vein].mean()) if len(vein) else 0.0
     factor, believable = partial_volume_factor(float(areas.mean()), (venous, areas[-2:].mean()))

@@ -93,7 +93,7 @@ def find_baseline(signal: np.ndarray, mask: np.ndarray) -> Baseline:
     mask = np.asarray(mask, bool)
     check_signal(signal, mask)
     voxels = _readable(signal[mask])
-    drop, noise, peak = _mean_drop(voxels.mean(axis=0, dtype=float))
+    drop, noise, peak = _mean_drop(_typical_curve(voxels))
     _check_one_bolus(drop, peak)
     arrival = _mean_arrival(drop, noise, peak)
     arrival = _earliest_arrival(voxels, arrival, peak)
@@ -123,6 +123,21 @@ def _readable(voxels: np.ndarray) -> np.ndarray:
             "expected a brain: check the mask, and that the series holds magnitudes"
         )
     return readable
+
+
+def _typical_curve(voxels: np.ndarray) -> np.ndarray:
+    """Median over voxels (N, T) of the signal relative to each voxel's first frames, (T,).
+
+    A mean would follow the brain's edge, which a moving head carries in and out of the mask.
+    """
+    mean = voxels.mean(axis=0, dtype=float)
+    early = slice(1, max(int(mean[2:].argmin() + 2) // 2, 4))
+    level = np.median(voxels[:, early], axis=1, keepdims=True)
+    bright = level[:, 0] > DARK * np.median(level)
+    if not np.any(bright & (level[:, 0] > 0)):
+        return mean
+    bright &= level[:, 0] > 0
+    return np.median((voxels[bright] / level[bright]).T, axis=1).astype(float)
 
 
 def _mean_drop(curve: np.ndarray) -> tuple[np.ndarray, float, int]:

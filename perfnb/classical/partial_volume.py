@@ -9,17 +9,24 @@ from __future__ import annotations
 
 import numpy as np
 
-from perfnb.classical.aif_features import correlations, curve_features, tissue_features
+from perfnb.classical.aif_features import curve_features, tissue_features
+from perfnb.classical.aif_verdict import tissue_misfit
 
 MIN_HEIGHT = 1.8  # peak over that of tissue
 MIN_AREA = 1.5  # area over that of tissue
 MAX_ROUGHNESS = 2.0
 N_VOXELS = 3
-MAX_FACTOR = 2.5  # a larger one is an artefact, or the arterial voxels are hardly arteries
+ALIKE = 0.85  # of the largest areas: all voxels as pure are averaged, not only those noise lifts
+MAX_MISFIT = 0.02  # of a venous curve's energy that the arterial input leaves unexplained
+MAX_FACTOR = 1.7  # a larger one is an artefact, or the arterial voxels are hardly arteries
 
 
 def find_vein(
-    curves: np.ndarray, repetition_time_s: float, arrival: int, taken_s: np.ndarray | float = 0.0
+    curves: np.ndarray,
+    aif: np.ndarray,
+    repetition_time_s: float,
+    arrival: int,
+    taken_s: np.ndarray | float = 0.0,
 ) -> np.ndarray:
     """Find the purest venous curves.
 
@@ -27,6 +34,8 @@ def find_vein(
     ----------
     curves : float array, shape (N, T)
         Delta R2* of the brain's voxels [1/s].
+    aif : float array, shape (T,)
+        Arterial input [1/s], whose later and wider image a venous curve is.
     repetition_time_s : float
         Repetition time [s].
     arrival : int
@@ -37,8 +46,8 @@ def find_vein(
     Returns
     -------
     int array
-        Indices of up to three curves that are tall, smooth, later than tissue, and low again at
-        the end of the series; empty where there are none.
+        Indices of up to twelve curves that are tall, smooth, later than tissue, low again at the
+        end of the series, and follow from the arterial input; empty where there are none.
     """
     features = curve_features(curves, repetition_time_s, arrival, taken_s)
     tissue = tissue_features(features)
@@ -52,11 +61,14 @@ def find_vein(
         & (np.abs(end) < 0.45 * features["height"])
     )
     found = np.flatnonzero(candidate)
-    found = found[np.argsort(-features["area"][found])][: 3 * N_VOXELS]
-    if len(found) < N_VOXELS:
-        return found[:0]
-    alike = correlations(curves[found], np.median(curves[found], axis=0)) > 0.9
-    return found[alike][:N_VOXELS]
+    found = found[np.argsort(-features["area"][found])][: 4 * N_VOXELS]
+    follows = [
+        tissue_misfit(aif[None], curves[i], repetition_time_s, arrival)[0][0] < MAX_MISFIT
+        for i in found
+    ]
+    found = found[np.array(follows, bool)]
+    area = features["area"][found]
+    return found[area >= ALIKE * area[:N_VOXELS].mean()] if len(found) else found
 
 
 def partial_volume_factor(
@@ -76,7 +88,7 @@ def partial_volume_factor(
     factor : float
         At least 1: no voxel can be purer than a vessel.
     believable : bool
-        False above 2.5, and where there is no area to compare.
+        False above MAX_FACTOR, and where there is no area to compare.
     """
     largest = max((*vessel_areas, arterial_area))
     if arterial_area <= 0 or not np.isfinite(largest):

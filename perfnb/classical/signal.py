@@ -127,6 +127,15 @@ def saturated_voxels(signal: np.ndarray, mask: np.ndarray, baseline: Baseline) -
     return saturated
 
 
+def check_slice_times(taken_s: np.ndarray, repetition_time_s: float) -> None:
+    """Raise ValueError unless slice times [s] lie between 0 and the repetition time [s]."""
+    if not ((taken_s >= 0) & (taken_s <= repetition_time_s)).all():
+        raise ValueError(
+            f"slice times lie between {taken_s.min()} and {taken_s.max()}; expected seconds from 0 "
+            f"to the repetition time {repetition_time_s}: in milliseconds? divide by 1000"
+        )
+
+
 def correct_slice_times(
     curves: np.ndarray, taken_s: np.ndarray, repetition_time_s: float
 ) -> np.ndarray:
@@ -157,11 +166,7 @@ def correct_slice_times(
     taken_s = np.asarray(taken_s, float)
     if taken_s.shape != curves.shape[:1]:
         raise ValueError(f"{taken_s.size} slice times for {len(curves)} curves; expected one each")
-    if not ((taken_s >= 0) & (taken_s <= repetition_time_s)).all():
-        raise ValueError(
-            f"slice times lie between {taken_s.min()} and {taken_s.max()}; expected seconds from 0 "
-            f"to the repetition time {repetition_time_s}: in milliseconds? divide by 1000"
-        )
+    check_slice_times(taken_s, repetition_time_s)
     start = np.arange(curves.shape[1]) * repetition_time_s
     moved = np.empty(curves.shape, np.result_type(curves, np.float32))
     for late in np.unique(taken_s):
