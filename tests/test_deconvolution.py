@@ -268,6 +268,8 @@ def test_other_bad_input_is_named():
         ({"dtype": "float16"}, "float16"),
         ({"repetition_time_s": 1400}, "repetition_time_s"),
         ({"echo_time_s": 29}, "echo_time_s"),
+        ({"device": "tpu9"}, "device='tpu9'"),
+        ({"tissue": 0 * made.tissue}, "none of the 147"),
     ):
         given = {"tissue": made.tissue, "aif": made.aif, "repetition_time_s": TR} | settings
         with pytest.raises(ValueError, match=message):

@@ -145,7 +145,8 @@ def deconvolve(
     ------
     ValueError
         Shapes that do not fit; an AIF that is not finite, constant, below zero or peaks in the
-        first frame; a frame without any finite value; unknown method, dtype or device.
+        first frame; a frame without any finite value, or no usable curve; unknown method, prior,
+        dtype or device.
     """
     tissue, aif = np.asarray(tissue), np.asarray(aif, float)
     check_repetition_time(repetition_time_s)
@@ -160,8 +161,13 @@ def deconvolve(
     from perfnb.classical import parametric, singular_values
 
     usable = np.isfinite(tissue.sum(axis=1)) & (np.ptp(tissue, axis=1) > 0)
+    if not usable.any():
+        raise ValueError(
+            f"none of the {len(tissue)} tissue curves is finite and changes in time; expected "
+            "delta R2* of a series with a bolus"
+        )
     curves = tissue if usable.all() else tissue[usable]
-    data = torch.as_tensor(curves).to(device, getattr(torch, dtype))
+    data = torch.as_tensor(curves).to(_checked_device(device), getattr(torch, dtype))
     if method == "parametric":
         fit = parametric.fit_gamma(data, aif, repetition_time_s, arrival, echo_time_s, prior)
         values, delay, alpha = parametric.maps(fit)
@@ -193,6 +199,18 @@ def _spread(column, usable: np.ndarray, fitted: np.ndarray) -> np.ndarray:
     full[usable] = found
     full[~fitted] = np.nan
     return full
+
+
+def _checked_device(device: str):
+    import torch
+
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"device={device!r} cannot be used here ({str(error).splitlines()[0]}); "
+            "expected 'cpu', or 'cuda' on a machine with such a GPU"
+        ) from error
 
 
 def _checked_threshold(method: str, threshold: float | None) -> float | None:

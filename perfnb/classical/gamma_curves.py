@@ -19,7 +19,7 @@ from perfnb.classical.curves import EARLIEST_LAG_S, LATEST_LAG_S, interpolated_m
 FINE_STEP_S = 0.2  # the table's step in delay is at most this
 LOG_ALPHA = np.linspace(np.log(0.5), np.log(100.0), 17)
 LOG_MTT = np.linspace(np.log(1.0), np.log(30.0), 31)
-COARSE, COARSE_DELAY_S = 2, 0.7  # the dictionary takes every other shape and transit time
+COARSE, COARSE_DELAY_S = 2, 0.6  # the dictionary takes every other shape and transit time
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,10 @@ def fit_gamma(
     table = tabulate(aif, repetition_time_s, tissue.dtype, tissue.device)
     table = replace(table, curves=table.curves[:, arrival:].contiguous())
     fit = _Fit(table, arrival, echo_time_s or 0.0, PRIORS[prior])
-    parts = [fit.block(rows) for rows in torch.split(tissue, BLOCK[tissue.device.type])]
+    parts = [
+        fit.block(rows)
+        for rows in torch.split(tissue, BLOCK.get(tissue.device.type, BLOCK["cuda"]))
+    ]
     return GammaFit(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
@@ -132,9 +135,8 @@ class _Fit:
         """Parameters, peak, deviations and residual of curves (n, T)."""
         data = noisy_curves(tissue, self.arrival, self.echo_time_s)
         rows = torch.arange(len(tissue), device=tissue.device)
-        parts = [
-            self.average(data[few]) for few in rows.split(DICTIONARY_BLOCK[tissue.device.type])
-        ]
+        few = DICTIONARY_BLOCK.get(tissue.device.type, DICTIONARY_BLOCK["cuda"])
+        parts = [self.average(data[some]) for some in rows.split(few)]
         begin, spread = (torch.cat(part) for part in zip(*parts, strict=True))
         parameters = self.climb(data, begin)
         residual, jacobian = self.terms(data, parameters)

@@ -244,5 +244,8 @@ def _peak(
 
 def read_maps(tissue: torch.Tensor, solver: Solver) -> tuple[torch.Tensor, ...]:
     """All voxels' maps (N, 5), residuals (N,) and standard errors (N, 3), block by block."""
-    parts = [solver.block(rows) for rows in torch.split(tissue, BLOCK[tissue.device.type])]
+    parts = [
+        solver.block(rows)
+        for rows in torch.split(tissue, BLOCK.get(tissue.device.type, BLOCK["cuda"]))
+    ]
     return tuple(torch.cat(part) for part in zip(*parts, strict=True))
