@@ -171,6 +171,7 @@ def test_chapters_hold_figures(pages):
     chapters = (
         "01_bolus",
         "02_deconvolution",
+        "11_phantom",
         "04_prepare",
         "05_train",
         "07_evaluate",
@@ -207,6 +208,21 @@ def test_solutions_are_hidden_and_open_on_click(pages, browser, address):
     browser.get(f"{address}/{with_solutions[0]}.html")
     browser.execute_script("document.querySelector('div.solution .toggle-button').click()")
     assert browser.execute_script(LOOK)["openSolutions"] == 1
+
+
+def test_films_scroll_without_a_kernel(pages, browser, address):
+    browser.get(f"{address}/notebooks/11_phantom.html")
+    seen = browser.execute_script("""
+        const box = document.querySelector('figure.scroller'), bar = box.querySelector('input');
+        const state = () => [box.querySelector('output').value,
+                             box.querySelector('img').style.transform];
+        const before = state(); bar.value = 9; bar.dispatchEvent(new Event('input'));
+        const after = state();
+        box.querySelector('div').dispatchEvent(new WheelEvent('wheel', {deltaY: 1}));
+        return [before, after, state()];
+    """)
+    assert all(text.endswith(" s") and "translateY" in moved for text, moved in seen)
+    assert len({text for text, _ in seen}) == len({moved for _, moved in seen}) == 3
 
 
 def test_every_page_names_its_study(pages):

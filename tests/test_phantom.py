@@ -1,3 +1,4 @@
+import functools
 import json
 
 import nibabel as nib
@@ -5,10 +6,11 @@ import numpy as np
 import pytest
 
 from perfnb.classical.deconvolution import DENSITY, KAPPA_H
-from perfnb.data import phantom
+from perfnb.data import bolus, phantom
 from perfnb.data.anatomy import LABELS
+from perfnb.data.pathology import HELD_OUT_KINDS
 
-SHAPE = (64, 64, 6)
+SMALL = (48, 48, 5)
 
 
 @pytest.fixture(scope="module")
@@ -49,15 +51,103 @@ def test_seeds_and_cohorts_are_different_patients(acute, chronic):
     assert (acute[0].mask != acute[1].mask).mean() > 0.01
 
 
-def test_parts_draw_from_their_own_streams():
-    noisy = phantom.draw_patient("acute", 3, SHAPE)
-    clean = phantom.draw_patient("acute", 3, SHAPE, n_frames=60, noise=False)
-    moved = phantom.draw_patient("acute", 3, SHAPE, motion="considerable")
-    shared = min(60, noisy.series.shape[-1])
-    np.testing.assert_array_equal(noisy.noise_free[..., :shared], clean.series[..., :shared])
-    np.testing.assert_array_equal(noisy.noise_free, moved.noise_free)
-    np.testing.assert_array_equal(noisy.truth["Tmax"], moved.truth["Tmax"])
-    assert not noisy.motion.any() and np.abs(moved.motion).max() > 1.0
+@pytest.fixture(scope="module")
+def draw():
+    """Draw small variants of one patient, each once."""
+    return functools.cache(lambda **changes: phantom.draw_patient("acute", 8, SMALL, 50, **changes))
+
+
+def same(first, second, *names):
+    return all(np.array_equal(getattr(first, name), getattr(second, name)) for name in names)
+
+
+def test_parts_draw_from_their_own_streams(draw):
+    longer = phantom.draw_patient("acute", 8, SMALL, n_frames=60)
+    plain = draw()
+    np.testing.assert_allclose(longer.noise_free[..., :50], plain.noise_free, rtol=1e-5)
+    np.testing.assert_array_equal(longer.truth["Tmax"], plain.truth["Tmax"])
+    assert longer.facts["snr"] == plain.facts["snr"]
+
+
+def test_motion_and_noise_come_alone_or_together(draw):
+    still, moved = draw(), draw(motion="considerable")
+    clean, moved_clean = draw(noise=False), draw(noise=False, motion="considerable")
+    assert same(clean, still, "noise_free", "mask") and same(moved_clean, moved, "noise_free")
+    assert same(moved, moved_clean, "motion") and np.abs(moved.motion).max() > 1.0
+    assert not still.motion.any() and not clean.motion.any()
+    np.testing.assert_array_equal(clean.series, clean.noise_free)
+    assert np.abs(moved_clean.series - clean.series)[..., -1].max() > 50
+    np.testing.assert_array_equal(moved_clean.series[..., 0], clean.series[..., 0])
+    noise = moved.series - moved_clean.series
+    inside = noise[still.mask].std()
+    assert inside == pytest.approx((still.series - clean.series)[still.mask].std(), rel=0.05)
+
+
+def test_second_noise_draw_is_the_same_patient_with_independent_noise(draw):
+    draws = [draw(), draw(noise_draw=1), draw(noise_draw=2)]
+    clean = draws[0].noise_free
+    noises = [(one.series - clean)[one.mask][:, 1:].ravel() for one in draws]
+    assert all(same(one, draws[0], "noise_free", "motion") for one in draws)
+    assert noises[1].std() == pytest.approx(noises[0].std(), rel=0.3)
+    apart = np.abs(np.corrcoef(noises) - np.eye(3))
+    assert apart.max() < 0.2  # breathing may coincide in part
+    assert draws[1].facts["snr"] == draws[0].facts["snr"]
+
+
+def test_considerable_nod_during_the_bolus(draw):
+    nodding = draw(motion="bolus")
+    start = nodding.facts["bolus_arrival_s"] / nodding.repetition_time_s
+    steps = np.abs(np.diff(nodding.motion, axis=0)).max(1)
+    assert start - 1 <= steps.argmax() <= start + 20 / nodding.repetition_time_s
+    assert np.abs(nodding.motion).max() > 1.0 and nodding.facts["motion"] == "bolus"
+
+
+def test_drawn_motion_moves_as_if_asked_for(draw):
+    drawn = draw(motion="drawn")
+    assert same(drawn, draw(motion=drawn.facts["motion"]), "series", "motion")
+
+
+@pytest.mark.parametrize("cohort", ["acute", "chronic"])
+def test_held_out_parts_are_met_only_when_asked_for(cohort):
+    plain, residue, lesion, scanner = (
+        phantom.draw_patient(cohort, 3, SMALL, 50, held_out=part)
+        for part in (None, *("residue", "lesion", "scanner"))
+    )
+    assert residue.facts["residue"] == bolus.HELD_OUT_RESIDUE != plain.facts["residue"]
+    assert lesion.facts["lesion"] == HELD_OUT_KINDS[cohort] != plain.facts["lesion"]
+    assert scanner.repetition_time_s != plain.repetition_time_s
+    assert scanner.echo_time_s > plain.echo_time_s
+    assert same(residue, plain, "mask", "core") and same(lesion, plain, "mask", "aif")
+    np.testing.assert_array_equal(residue.truth["CBF"], plain.truth["CBF"])
+    assert (residue.truth["Tmax"] != plain.truth["Tmax"]).any()
+    drop = 1 - (scanner.noise_free / np.maximum(scanner.noise_free[..., 8:9], 1)).min(-1)
+    assert 0.15 < np.median(drop[scanner.tissue == LABELS["GM"]]) < 0.6
+
+
+def test_no_patient_draws_what_is_held_out():
+    rng = np.random.default_rng(0)
+    residues = {bolus.draw_bolus(rng, 15.0, 60.0, 40.0).residue for _ in range(100)}
+    assert residues == set(bolus.RESIDUES) - {bolus.HELD_OUT_RESIDUE}
+
+
+def test_quadratic_blood_leaves_tissue_alone_and_sharpens_arteries(draw):
+    linear, quadratic = draw(noise=False), draw(noise=False, arterial="quadratic")
+    free = (linear.anatomy.arteries + linear.anatomy.vein == 0) & linear.mask
+    np.testing.assert_array_equal(linear.series[free], quadratic.series[free])
+    pure = linear.anatomy.arteries > 0.5
+    curves = [delta_r2star(one)[pure].mean(0) for one in (linear, quadratic)]
+    late = curves[0].argmax() + 8
+    assert curves[1][late:].mean() < 0.6 * curves[0][late:].mean()
+    assert same(linear, quadratic, "aif")
+
+
+def test_leakage_brightens_the_lesion_late_and_nothing_else(draw):
+    tight, leaky = draw(noise=False), draw(noise=False, leakage=True)
+    ratio = leaky.series / np.maximum(tight.series, 1e-3)
+    assert ratio[tight.core][:, -1].mean() > 1.01
+    np.testing.assert_allclose(ratio[tight.core][:, 5], 1.0, atol=1e-3)
+    far = tight.mask & (tight.truth["delay"] < 1.0)
+    assert np.abs(ratio[far][:, -1] - 1).max() < 0.01
 
 
 def test_films_have_the_acquisition_of_their_cohort(acute, chronic):
@@ -153,6 +243,7 @@ def test_written_patient_reads_back(tmp_path, acute):
     np.testing.assert_allclose(image.get_fdata(), patient.series, atol=patient.series.max() / 32000)
     sidecar = json.loads(path.with_name("sub-001_dsc.json").read_text())
     assert (sidecar["RepetitionTime"], sidecar["EchoTime"]) == (2.22, 0.036)
+    assert sidecar["SoftwareVersions"] == phantom.PHANTOM_VERSION
     folder = tmp_path / "derivatives" / "truth" / "sub-001"
     for name, truth in patient.truth.items():
         written = nib.load(folder / f"sub-001_{name}.nii.gz").get_fdata()
@@ -172,7 +263,10 @@ def test_written_patient_reads_back(tmp_path, acute):
         ({"seed": 1.5}, "seed=1.5"),
         ({"shape": (64, 64)}, "shape"),
         ({"n_frames": 5}, "n_frames=5"),
-        ({"motion": "wild"}, "none, mild, considerable"),
+        ({"motion": "wild"}, "none, mild, considerable, bolus, drawn"),
+        ({"noise_draw": -1}, "noise_draw=-1"),
+        ({"held_out": "hospital"}, "residue, scanner, lesion"),
+        ({"arterial": "cubic"}, "linear, quadratic"),
     ],
 )
 def test_wrong_parameters_are_named(wrong, message):

@@ -1,4 +1,8 @@
+import base64
+import html
 import io
+import json
+import re
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -158,3 +162,41 @@ def test_show_source_is_a_highlighted_block_of_the_real_source():
     text = plots.show_source(plots.show_source).data
     assert text.startswith("````python\ndef show_source(")
     assert text.endswith("````")
+
+
+def test_scroller_carries_its_frames_and_needs_nothing_else(volume):
+    labels = [f"{k} <s>" for k in range(5)]
+    text = plots.scroller(volume, labels, 'a "brain"', caption="A & B", start=2).data
+    (image,) = re.findall(r'src="data:image/png;base64,([^"]+)"', text)
+    stacked = plt.imread(io.BytesIO(base64.b64decode(image)))[..., 0]
+    assert stacked.shape == (5 * 20, 16)
+    np.testing.assert_allclose(
+        np.corrcoef(stacked[20:40].ravel(), volume[1, ::-1].ravel())[0, 1], 1, atol=1e-3
+    )
+    (told,) = re.findall(r'data-labels="([^"]+)"', text)
+    assert json.loads(html.unescape(told)) == labels
+    assert 'value="2"' in text and 'max="4"' in text and "translateY(-40.0%)" in text
+    assert "http" not in text and "<script" not in text
+    assert "a &quot;brain&quot;" in text and "A &amp; B" in text
+
+
+@pytest.mark.parametrize("wrong", [{"frames": np.ones((4, 4))}, {"labels": ["a"]}, {"start": 5}])
+def test_scroller_says_what_is_wrong(volume, wrong):
+    given = {"frames": volume, "labels": list("abcde"), "alt": "brain", "start": 0} | wrong
+    with pytest.raises(ValueError, match=r"expected \(N, H, W\)"):
+        plots.scroller(**given)
+
+
+def test_ranges_show_every_patient_and_the_published_band():
+    values = {
+        "width [s]": {"acute": np.arange(6.0), "chronic": np.array([])},
+        "drop [%]": {"a": [1]},
+    }
+    figure = plots.ranges(values, {"width [s]": (2.0, 3.0, 4.0)})
+    assert draw(figure) <= 9.5
+    dots = figure.axes[0].lines[1].get_xdata()
+    np.testing.assert_array_equal(dots, np.arange(6.0))
+    assert figure.axes[0].patches[0].get_x() == 2.0
+    assert not figure.axes[1].patches
+    with pytest.raises(ValueError, match="height"):
+        plots.ranges(values, {"height [m]": (1.0, 2.0)})

@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 from scipy.ndimage import binary_fill_holes, gaussian_filter, label, map_coordinates
 
-from perfnb.data import vessels
+from perfnb.data import scars, vessels
 from perfnb.data.warp import Warp, draw_warp, sample, smooth_field
 
 TEMPLATE_MM = 2
@@ -35,6 +35,7 @@ class Anatomy:
     `points_mm` and `template_mm`, shape (3, N), are scanner and MNI coordinates of the N mask
     voxels in C order; `border_mm`, shape (N,), their distance to the nearest territory border.
     `arterial_delay_s` and `venous_delay_s` tell how late the vessels' own blood comes.
+    `gliosis`, shape (N,), is the share of a voxel's tissue that is scarred (`scars`).
     """
 
     affine: np.ndarray
@@ -51,6 +52,7 @@ class Anatomy:
     points_mm: np.ndarray
     template_mm: np.ndarray
     border_mm: np.ndarray
+    gliosis: np.ndarray
     facts: dict
 
     @property
@@ -121,7 +123,7 @@ def draw_anatomy(
     -------
     Anatomy
     """
-    head, folds, tree = rng.spawn(3)
+    head, folds, tree, past = rng.spawn(4)
     ventricles, atrophy = head.uniform(0.0, 0.45), head.uniform(0.2, 1.6)
     warp = draw_warp(head, ventricles)
     affine = make_affine(shape, field_of_view_mm, warp)
@@ -131,16 +133,28 @@ def draw_anatomy(
     mask = _one_piece((brain > 0.5) | ((arteries + vein > VESSEL_FRACTION) & (brain > 0.1)))
     arteries, vein = arteries * mask, np.minimum(vein, 1.0 - arteries) * mask
     rest = (1.0 - arteries - vein) * mask
-    gm, wm = gm * rest, wm * rest
-    csf = np.maximum(rest - gm - wm, 0.0)
     points = affine[:3, 3:] + np.diag(affine)[:3, None] * np.stack(np.nonzero(mask))
     template = warp.to_template(points)
+    scarred = scars.draw_scars(past, points, template, warp)
+    rest[mask] *= 1.0 - scarred.cavity
+    facts = _facts(scarred, wm[mask] * rest[mask], float(np.diag(affine)[:3].prod() / 1000))
+    gm, wm = gm * rest, wm * rest
+    csf = np.maximum((1.0 - arteries - vein) * mask - gm - wm, 0.0)
     territories, border = _territories(template, mask)
     return Anatomy(
         affine, gm, wm, csf, arteries, vein, mask, _label(gm, wm, csf, arteries, vein, mask),
-        territories, late * mask, venous * mask, points, template, border,
-        facts={"ventricles": round(ventricles, 3), "atrophy": round(atrophy, 3)},
+        territories, late * mask, venous * mask, points, template, border, scarred.gliosis,
+        facts={"ventricles": round(ventricles, 3), "atrophy": round(atrophy, 3)} | facts,
     )  # fmt: skip
+
+
+def _facts(scarred: scars.Scars, wm: np.ndarray, voxel_ml: float) -> dict:
+    """How much of the brain is scarred: volumes [ml] and the number of old infarcts."""
+    return {
+        "wm_lesion_ml": float((scarred.gliosis * wm).sum() * voxel_ml),
+        "old_infarcts": scarred.count,
+        "old_infarct_ml": float(scarred.cavity.sum() * voxel_ml),
+    }
 
 
 def _tissue_fractions(
@@ -149,7 +163,7 @@ def _tissue_fractions(
     """Grey, white (of the parenchyma and CSF) and brain fraction, averaged over each voxel."""
     size = np.diag(affine)[:3]
     centres = affine[:3, 3:] + size[:, None] * np.indices(shape).reshape(3, -1)
-    near = np.nonzero(_read(load_templates()[2], warp.to_template(centres), blur=True) > 0.01)[0]
+    near = np.nonzero(_read(_wide_brain(), warp.to_template(centres)) > 0.01)[0]
     counts = np.maximum(1, np.rint(size / 2.2)).astype(int)
     steps = [(np.arange(n) + 0.5) / n - 0.5 for n in counts]
     offsets = np.stack(np.meshgrid(*steps, indexing="ij")).reshape(3, -1) * size[:, None]
@@ -181,11 +195,17 @@ def _classify(
     return weights[0] / total, weights[1] / total, brain
 
 
-def _read(volume: np.ndarray, template_mm: np.ndarray, blur: bool = False) -> np.ndarray:
-    """Read a template volume at MNI points, shape (3, N); `blur` widens it by several mm."""
+@lru_cache(maxsize=1)
+def _wide_brain() -> np.ndarray:
+    """Template's brain mask, widened by several mm: where to look for a patient's brain."""
+    return gaussian_filter(load_templates()[2], 3.0)
+
+
+def _read(volume: np.ndarray, template_mm: np.ndarray) -> np.ndarray:
+    """Read a template volume at MNI points, shape (3, N)."""
     affine = load_templates()[3]
     index = [(template_mm[i] - affine[i, 3]) / affine[i, i] for i in range(3)]
-    return map_coordinates(gaussian_filter(volume, 3.0) if blur else volume, index, order=1)
+    return map_coordinates(volume, index, order=1)
 
 
 def _one_piece(mask: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ from scipy.special import gammainc, gammaincc, ndtr
 
 STEP_S = 0.1
 BLOCK = 2048  # voxels read at once: small enough for the cache
+SLOW_ARRIVAL_S = 3.0
 MTT_LEVELS_S = np.geomspace(1.5, 30.0, 101)
 DISPERSION_LEVELS_S = np.geomspace(0.25, 8.0, 29)
 # FWHM [s] of 93 clinical arterial curves at their 5th, 50th and 95th percentile, ends added.
@@ -26,8 +27,15 @@ RESIDUES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "gamma": lambda x: gammaincc(3.0, 3.0 * x),
     "box-like": lambda x: gammaincc(30.0, 30.0 * x),
     "bi-exponential": lambda x: 0.7 * np.exp(-x / 0.6) + 0.3 * np.exp(-x * 0.3 / 0.58),
+    "lognormal": lambda x: ndtr(-np.log(np.maximum(x, 1e-12)) - 0.5),
 }
-"""Residues by name, as functions of time / MTT: they start at 1 and their integral is 1."""
+"""Residues by name, as functions of time / MTT: they start at 1 and their integral is 1.
+
+Exponential and box as in Ostergaard et al. (MRM 36:715, 1996), gamma-distributed transit times as
+in Mouridsen et al. (JCBFM 34:1511, 2014).
+"""
+HELD_OUT_RESIDUE = "lognormal"
+"""No patient has it unless asked for: flat at first and long-tailed, which none of the others is."""
 
 DISPERSIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "exponential": lambda x: -np.expm1(-x),
@@ -76,7 +84,14 @@ def gamma_variate(time_s: np.ndarray, arrival_s: float, fwhm_s: float, alpha: fl
     return (x * np.exp(1.0 - x)) ** alpha
 
 
-def draw_bolus(rng: np.random.Generator, arrival_s: float, length_s: float, peak: float) -> Bolus:
+def draw_bolus(
+    rng: np.random.Generator,
+    arrival_s: float,
+    length_s: float,
+    peak: float,
+    is_slow: bool = False,
+    residue: str | None = None,
+) -> Bolus:
     """Draw a patient's injection and circulation.
 
     Parameters
@@ -89,12 +104,19 @@ def draw_bolus(rng: np.random.Generator, arrival_s: float, length_s: float, peak
         Time to cover from the first frame on [s].
     peak : float
         Peak dR2* of pure arterial blood at the mean dose [1/s].
+    is_slow : bool
+        Low cardiac output: a wide bolus that comes later.
+    residue : str, optional
+        Name in RESIDUES; None draws one, never the one held out.
 
     Returns
     -------
     Bolus
     """
-    fwhm = float(np.interp(rng.uniform(), *FWHM_QUANTILES))
+    rank = rng.uniform()
+    if is_slow:
+        rank, arrival_s = 0.85 + 0.15 * rank, arrival_s + SLOW_ARRIVAL_S
+    fwhm = float(np.interp(rank, *FWHM_QUANTILES))
     alpha, dose = rng.uniform(2.2, 4.0), rng.uniform(0.8, 1.2)
     time = np.arange(0.0, length_s, STEP_S)
     first = gamma_variate(time, arrival_s, fwhm, alpha)
@@ -103,7 +125,8 @@ def draw_bolus(rng: np.random.Generator, arrival_s: float, length_s: float, peak
     echo = gamma_variate(time, arrival_s + second_s, 1.8 * fwhm, alpha)
     mixed = np.cumsum(first) / first.sum()
     curve = peak * dose * (first + share * echo + rest * mixed)
-    residue, kernel = str(rng.choice(list(RESIDUES))), str(rng.choice(list(DISPERSIONS)))
+    drawn = str(rng.choice([name for name in RESIDUES if name != HELD_OUT_RESIDUE]))
+    residue, kernel = residue or drawn, str(rng.choice(list(DISPERSIONS)))
     facts = {
         "dose": dose, "bolus_arrival_s": arrival_s, "bolus_fwhm_s": fwhm, "recirculation": share,
         "residue": residue, "dispersion_kernel": kernel,

@@ -22,7 +22,7 @@ from perfnb.study import COHORTS, write_json
 SUFFIXES = ("_dsc", "_perf", "_pwi", "_bold")
 SPLITS = ("train", "validation", "test")
 NO_AIF = "no_aif"
-READERS = ("__init__", "cohorts", "preparation", "slices")  # the other modules draw the phantom
+READERS = ("__init__", "cohorts", "leaks", "preparation", "realism", "slices")  # the other modules draw the phantom
 TRUTH = Path("derivatives") / "truth"
 
 
@@ -82,14 +82,16 @@ def find_cases(folder: Path) -> list[Case]:
 
 
 def make_phantoms(
-    folder: Path, cohort: str, count: int, shape: tuple[int, int, int], seed: int
+    folder: Path, cohort: str, count: int, shape: tuple[int, int, int], seed: int, **options
 ) -> list[Case]:
     """Draw simulated patients into a folder, or find them there if they were drawn before.
 
-    Patient i of a cohort is the same whatever the count; a folder drawn with another shape or
-    seed is replaced. A patient whose drawing was interrupted is drawn again.
+    Patient i of a cohort is the same whatever the count; a folder drawn with another shape, seed
+    or option is replaced. A patient whose drawing was interrupted is drawn again. `options` go to
+    `phantom.draw_patient`, such as motion="drawn" or held_out="scanner".
     """
     recipe = {"phantom": _phantom_hash(), "cohort": cohort, "shape": list(shape), "seed": seed}
+    recipe |= options
     stamp = folder / "phantom.json"
     with explain_unwritable(folder):
         if not stamp.is_file() or json.loads(stamp.read_text()) != recipe:
@@ -100,7 +102,8 @@ def make_phantoms(
             name = f"sub-{i + 1:03d}"
             done = folder / TRUTH / name / "done"
             if not done.is_file():
-                patient = phantom.draw_patient(cohort, patient_seed(cohort, seed, i), shape)
+                drawn = patient_seed(cohort, seed, i)
+                patient = phantom.draw_patient(cohort, drawn, shape, **options)
                 phantom.write_patient(patient, folder, name)
                 done.touch()
     return find_cases(folder)[:count]

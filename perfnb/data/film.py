@@ -22,11 +22,22 @@ from perfnb.data.physiology import Perfusion
 FLOW_UNIT = DENSITY / KAPPA_H / 6000.0  # ml/100 g/min to 1/s of voxel volume
 VENOUS_DELAY_S, VENOUS_TRANSIT_S = 2.5, 5.0
 MIN_TISSUE = 0.05
+ARTERIAL = ("linear", "quadratic")
+QUADRATIC = {1.5: (7.62, 0.574), 3.0: (0.493, 2.62)}
+"""dR2* of arterial blood is p C + q C**2: p [1/s/mM] and q [1/s/mM**2] by field strength [T]
+(1.5 T: van Osch et al., MRM 49:1067, 2003; 3 T: Akbudak et al., Proc ISMRM 2004, as used by Kjolby
+et al., MRM 61:1300, 2009)."""
+LEAK_PER_S = {"core": 0.008, "penumbra": 0.003}
+"""Share of the tissue curve's integral that leakage takes away a second, the K2 of Boxerman et al.
+(AJNR 27:859, 2006): agent outside the vessels brightens a T1-weighted film."""
 
 
 @dataclass(frozen=True)
 class Passage:
-    """One bolus passing through one brain: everything that the film and the truths need."""
+    """One bolus passing through one brain: everything that the film and the truths need.
+
+    `arterial` is one of ARTERIAL; `has_leak` lets agent leak where the lesion is.
+    """
 
     anatomy: Anatomy
     perfusion: Perfusion
@@ -35,6 +46,8 @@ class Passage:
     protocol: Protocol
     n_frames: int
     table: Library
+    arterial: str = "linear"
+    has_leak: bool = False
 
     @property
     def frames_s(self) -> np.ndarray:
@@ -44,8 +57,9 @@ class Passage:
     @property
     def offset_s(self) -> np.ndarray:
         """How long after the frame's start each mask voxel is read, shape (N,) [s]."""
-        mask = self.anatomy.mask
-        return slice_offsets(mask.shape[2], self.protocol.repetition_time_s)[np.nonzero(mask)[2]]
+        mask, protocol = self.anatomy.mask, self.protocol
+        offsets = slice_offsets(mask.shape[2], protocol.repetition_time_s, protocol.slice_order)
+        return offsets[np.nonzero(mask)[2]]
 
     @property
     def rows(self) -> np.ndarray:
@@ -74,9 +88,34 @@ def bolus_signal(passage: Passage) -> list[tuple[np.ndarray, np.ndarray]]:
         voxels = np.nonzero(part[anatomy.mask] > 0)[0]
         curve = bolus.read_curves(passage.table.tissue, row[voxels], start[voxels], frames)
         scale = RELAXIVITY_RATIO * FLOW_UNIT * cbf[voxels, None]
-        parts.append((voxels, scale.astype(np.float32) * curve))
+        rate = scale.astype(np.float32) * curve
+        if passage.has_leak:
+            rate = _leaking(passage, voxels, rate)
+        parts.append((voxels, rate))
     parts += [_arterial(passage), _venous(passage)]
     return [(voxels, np.exp(-passage.protocol.echo_time_s * rate)) for voxels, rate in parts]
+
+
+def _leaking(passage: Passage, voxels: np.ndarray, rate: np.ndarray) -> np.ndarray:
+    """Tissue dR2* less what leaked agent takes away, shape (M, T)."""
+    lesion = passage.lesion
+    leak = LEAK_PER_S["core"] * lesion.core + LEAK_PER_S["penumbra"] * lesion.penumbra
+    leak = (leak[voxels, None] * passage.protocol.repetition_time_s).astype(np.float32)
+    return rate - leak * np.cumsum(rate, axis=1)
+
+
+def arterial_rate(passage: Passage, curves: np.ndarray) -> np.ndarray:
+    """dR2* of pure arterial blood as the film sees it, for curves proportional to concentration.
+
+    Where it is quadratic, a bolus of the mean dose has the same peak as in the linear case; larger
+    doses then look too large, and the curve's foot and second passage too small.
+    """
+    if passage.arterial == "linear":
+        return curves
+    p, q = QUADRATIC[passage.protocol.field_strength_t]
+    peak = passage.protocol.arterial_peak
+    amount = (np.sqrt(p * p + 4 * q * peak) - p) / (2 * q) * curves / peak
+    return p * amount + q * amount * amount
 
 
 def _arterial(passage: Passage) -> tuple[np.ndarray, np.ndarray]:
@@ -90,6 +129,7 @@ def _arterial(passage: Passage) -> tuple[np.ndarray, np.ndarray]:
     row = np.where(spread < levels[0], 0, 1 + bolus.nearest_level(spread, levels))
     late = anatomy.arterial_delay_s[anatomy.mask][voxels] + 0.7 * lesion.delay_s[voxels]
     start = passage.offset_s[voxels] - late
+    curves = arterial_rate(passage, curves)
     return voxels, bolus.read_curves(curves, row, start, passage.frames_s)
 
 
@@ -98,7 +138,7 @@ def _venous(passage: Passage) -> tuple[np.ndarray, np.ndarray]:
     anatomy, curve = passage.anatomy, passage.injection.curve
     voxels = np.nonzero(anatomy.vein[anatomy.mask] > 0)[0]
     transit = bolus.dispersion_kernel("gamma", np.array([VENOUS_TRANSIT_S]), 400)[0]
-    curves = np.convolve(curve, transit)[None, : curve.size]
+    curves = arterial_rate(passage, np.convolve(curve, transit)[None, : curve.size])
     late = VENOUS_DELAY_S + anatomy.venous_delay_s[anatomy.mask][voxels]
     row = np.zeros(voxels.size, int)
     start = passage.offset_s[voxels] - late

@@ -9,7 +9,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from perfnb.data.acquisition import FLIP_ANGLE_DEG, slice_offsets
+from perfnb.data.acquisition import slice_offsets
 from perfnb.data.anatomy import Anatomy
 
 
@@ -21,8 +21,9 @@ class Patient:
     all of the tissue in a voxel (flow and volume count per 100 g of the whole voxel), 0 where
     there is less than 5 % tissue. Tmax is the peak of the dispersed residue after the arterial
     delay; TTP counts from frame 0 in the slice's own time, as it is seen in the film.
-    `aif` is the dR2* of pure arterial blood at the frames' start [1/s]; tissue feels
-    `facts["relaxivity_ratio"]` times as much. `motion` holds mm and degrees per frame.
+    `aif` is the dR2* of pure arterial blood at the frames' start, proportional to concentration
+    [1/s]; tissue feels `facts["relaxivity_ratio"]` times as much. `noise_free` shows the head at
+    rest, `motion` how it moved: mm and degrees per frame, shape (T, 6).
     """
 
     cohort: str
@@ -94,12 +95,16 @@ def write_patient(
 def _sidecar(patient: Patient) -> dict:
     """What a scanner would tell: BIDS names, times in seconds."""
     n_slices, repetition_time_s = patient.mask.shape[2], patient.repetition_time_s
+    facts = patient.facts
+    offsets = slice_offsets(n_slices, repetition_time_s, facts["slice_order"])
     return {
         "RepetitionTime": repetition_time_s,
         "EchoTime": patient.echo_time_s,
-        "FlipAngle": FLIP_ANGLE_DEG,
-        "SliceTiming": slice_offsets(n_slices, repetition_time_s).tolist(),
+        "FlipAngle": facts["flip_angle_deg"],
+        "MagneticFieldStrength": facts["field_strength_t"],
+        "SliceTiming": offsets.tolist(),
         "Manufacturer": "perfnb phantom (simulated; not for clinical use)",
+        "SoftwareVersions": facts["phantom_version"],
     }
 
 

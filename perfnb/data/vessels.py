@@ -96,6 +96,11 @@ _SEEDS = {
 }  # fmt: skip
 
 
+def seeds() -> list[tuple[float, float, float]]:
+    """MNI points of the right hemisphere spread over all territories [mm]."""
+    return [seed for group in _SEEDS.values() for seed in group]
+
+
 def territory_distances(template_mm: np.ndarray) -> dict[str, np.ndarray]:
     """Distance of template points to each territory's seeds on their own side [mm].
 

@@ -8,6 +8,8 @@ from perfnb.plots.graphs import agreement, curves, score_bars, training_history
 from perfnb.plots.interactive import slider
 from perfnb.plots.lines import Panel, panels
 from perfnb.plots.look import COLOURS, show_source, style
+from perfnb.plots.ranges import ranges
+from perfnb.plots.scroll import scroller
 from perfnb.plots.slices import film_strip, map_grid, map_rows, masks_outline, montage
 from perfnb.plots.tiles import tiles
 
@@ -22,7 +24,9 @@ __all__ = [
     "masks_outline",
     "montage",
     "panels",
+    "ranges",
     "score_bars",
+    "scroller",
     "show_source",
     "slider",
     "style",
