@@ -71,7 +71,9 @@ def text_of(notebook):
 def test_plan_shows_each_chapter_once_and_names_each_execution_once():
     planned = pages.plan(MATRIX)
     shown = [page.docname for page in planned if page.is_shown]
-    chapters = "01_bolus 02_deconvolution 11_phantom 04_prepare 05_train 06_finetune 07_evaluate".split()
+    chapters = (
+        "01_bolus 02_deconvolution 11_phantom 04_prepare 05_train 06_finetune 07_evaluate".split()
+    )
     chapters.append("08_compare")
     assert shown == [f"notebooks/{chapter}" for chapter in chapters]
     names = [page.execution for page in planned]
