@@ -168,7 +168,15 @@ def test_figures_have_alternative_text(pages):
 
 
 def test_chapters_hold_figures(pages):
-    chapters = ("01_bolus", "11_phantom", "04_prepare", "05_train", "07_evaluate", "08_compare")
+    chapters = (
+        "01_bolus",
+        "02_deconvolution",
+        "11_phantom",
+        "04_prepare",
+        "05_train",
+        "07_evaluate",
+        "08_compare",
+    )
     assert all(pages[f"notebooks/{chapter}"]["images"] for chapter in chapters)
 
 
@@ -215,6 +223,24 @@ def test_films_scroll_without_a_kernel(pages, browser, address):
     """)
     assert all(text.endswith(" s") and "translateY" in moved for text, moved in seen)
     assert len({text for text, _ in seen}) == len({moved for _, moved in seen}) == 3
+
+
+def test_sliders_move_by_key_and_say_so_on_a_page_of_moderate_size(book, browser, address):
+    for chapter, expected in (("01_bolus", 3), ("02_deconvolution", 4)):
+        page = book / "html" / "notebooks" / f"{chapter}.html"
+        assert page.stat().st_size < 4e6
+        browser.get(f"{address}/notebooks/{chapter}.html")
+        boxes = browser.find_elements("css selector", "figure.frames")
+        assert len(boxes) == expected
+        for box in boxes:
+            image = box.find_element("css selector", "img")
+            for bar in box.find_elements("css selector", "input"):
+                before = [image.get_attribute(name) for name in ("src", "alt")]
+                bar.send_keys("\ue014")  # arrow right
+                after = [image.get_attribute(name) for name in ("src", "alt")]
+                assert before[0] != after[0] and before[1] != after[1]
+                word = bar.find_element("xpath", "../output").text
+                assert word == bar.get_attribute("aria-valuetext") and word in after[1]
 
 
 def test_every_page_names_its_study(pages):

@@ -22,6 +22,7 @@ import modules  # noqa: E402
 ONE_MODEL = {"cohort": "acute", "map_name": "Tmax", "model_name": "pix2pix"}
 SKETCHES = {
     "01_bolus": ({}, "results_dir / 'bolus'"),
+    "02_deconvolution": ({}, "results_dir / 'deconvolution'"),
     "04_prepare": ({"cohort": "acute"}, "data_dir"),
     "05_train": ({**ONE_MODEL, "restart": False}, "run_dir"),
     "06_finetune": ({**ONE_MODEL, "init_from": "acute", "restart": False}, "run_dir"),
@@ -88,7 +89,7 @@ def test_chapters_run_once_in_order_and_again_only_when_they_are_stale(project, 
     threads = {line.split()[2] for line in (project / "order.txt").read_text().splitlines()}
     ran = order(project)
     assert threads == {"1"}
-    assert len(ran) == len(set(ran)) == 9
+    assert len(ran) == len(set(ran)) == 10
     place = {job: index for index, job in enumerate(ran)}
     assert place["04_prepare", "acute"] < place["05_train", "acute"]
     assert place["05_train", "acute"] < place["06_finetune", "chronic"]
@@ -219,7 +220,7 @@ def test_a_chapter_is_made_of_what_it_imports_all_the_way_down(tmp_path):
 
 def test_tiny_study_gives_whole_tables_and_every_chapter(tiny_home):
     chapters = {path.stem for path in (tiny_home / "results/tiny/chapters").glob("*.ipynb")}
-    assert len(chapters) == 2 + 2 + 4 + 4 + 8 + 1
+    assert len(chapters) == 3 + 2 + 4 + 4 + 8 + 1
     metrics = pd.read_csv(tiny_home / "results/tiny/metrics.csv")
     matrix = yaml.safe_load((ROOT / "workflow/studies/tiny.yml").read_text())["matrix"]
     for column, values in zip(("cohort", "map", "model"), matrix.values(), strict=True):

@@ -13,6 +13,7 @@ VERBS = {
     "06_finetune": "Fine-tune",
     "07_evaluate": "Evaluate",
 }
+ALONE = ("01_bolus", "02_deconvolution", "11_phantom")  # run once, before any cohort
 FENCE = re.compile(r"^\s*(`{3,}|:{3,})\s*(\{[\w-]+\})?")
 HEADING = re.compile(r"^(#+)\s+(.*)")
 EXERCISES = re.compile(r"^exercises?\b", re.IGNORECASE)
@@ -65,7 +66,7 @@ def plan(matrix: dict) -> list[Page]:
     model = "temp-pix2pix" if "temp-pix2pix" in models else models[-1]
     shown_map = "Tmax" if "Tmax" in maps else maps[0]
     trained = [(c, m, n) for c in cohorts for n in maps for m in models]
-    pages = [Page("01_bolus", is_shown=True), Page("11_phantom", is_shown=True)]
+    pages = [Page(name, is_shown=True) for name in ALONE]
     pages += [Page("04_prepare", cohort, is_shown=cohort == first) for cohort in cohorts]
     for cohort, name, map_name in trained:
         chapter = "05_train" if cohort == first else "06_finetune"

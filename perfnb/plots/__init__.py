@@ -4,14 +4,22 @@ Slices are (H, W) with H = Y and W = X, drawn with the origin at the lower left.
 colour range, from `perfnb.maps`; every error is drawn symmetric about zero.
 """
 
+<<<<<<< HEAD
 from perfnb.plots.graphs import agreement, curves, head_motion, score_bars, training_history
+=======
+from perfnb.plots.graphs import agreement, curves, score_bars, training_history
+from perfnb.plots.interactive import slider
+from perfnb.plots.lines import Panel, panels
+>>>>>>> chapters
 from perfnb.plots.look import COLOURS, show_source, style
 from perfnb.plots.ranges import ranges
 from perfnb.plots.scroll import scroller
 from perfnb.plots.slices import film_strip, map_grid, map_rows, masks_outline, montage
+from perfnb.plots.tiles import tiles
 
 __all__ = [
     "COLOURS",
+    "Panel",
     "agreement",
     "curves",
     "film_strip",
@@ -20,10 +28,13 @@ __all__ = [
     "map_rows",
     "masks_outline",
     "montage",
+    "panels",
     "ranges",
     "score_bars",
     "scroller",
     "show_source",
+    "slider",
     "style",
+    "tiles",
     "training_history",
 ]

@@ -180,7 +180,7 @@ def masks_outline(
     colours : {label: colour}, or None
         Colours that differ from the standard cycle.
     """
-    ax = _image_axes(1, 1, np.shape(image), width=3.6)[0, 0]
+    ax = _image_axes(1, 1, np.shape(image), width=3.6, largest=3.6)[0, 0]
     ax.imshow(image, cmap="gray", vmax=np.percentile(image, 99.8), origin="lower")
     for k, (label, mask) in enumerate(masks.items()):
         colour = (colours or {}).get(label, CYCLE[k % len(CYCLE)])
@@ -215,10 +215,15 @@ def draw_slice(
 
 
 def _image_axes(
-    n_rows: int, n_columns: int, shape: Sequence[int], width: float = WIDTH, below: float = 0.95
+    n_rows: int,
+    n_columns: int,
+    shape: Sequence[int],
+    width: float = WIDTH,
+    below: float = 0.95,
+    largest: float = 2.4,
 ):
     """Axes without ticks for images (H, W), as wide as the book's column; [inches]."""
-    cell = min(width / n_columns, 2.4)
+    cell = min(width / n_columns, largest)
     size = (cell * n_columns + 0.3, cell * shape[0] / shape[1] * n_rows + below)
     _, axes = subplots(n_rows, n_columns, size)
     for ax in axes.flat:
