@@ -4,13 +4,9 @@ Slices are (H, W) with H = Y and W = X, drawn with the origin at the lower left.
 colour range, from `perfnb.maps`; every error is drawn symmetric about zero.
 """
 
-<<<<<<< HEAD
 from perfnb.plots.graphs import agreement, curves, head_motion, score_bars, training_history
-=======
-from perfnb.plots.graphs import agreement, curves, score_bars, training_history
 from perfnb.plots.interactive import slider
 from perfnb.plots.lines import Panel, panels
->>>>>>> chapters
 from perfnb.plots.look import COLOURS, show_source, style
 from perfnb.plots.ranges import ranges
 from perfnb.plots.scroll import scroller
