@@ -105,9 +105,9 @@ def test_film_without_an_artery_comes_back_without_references(tmp_path, caplog):
     series, truth = small_series()
     inside = truth["mask"]
     mean = np.median(series[inside], axis=0)
-    flat = np.where(
-        inside[..., None], mean + np.random.default_rng(0).normal(0, 8, series.shape), 5
-    )
+    level = series[..., :8].mean(axis=-1, keepdims=True) / mean[:8].mean()
+    noise = np.random.default_rng(0).normal(0, 8, series.shape)
+    flat = np.where(inside[..., None], level * mean + noise, 5)
     nib.save(nib.Nifti1Image(flat.astype(np.float32), AFFINE), path)
     with caplog.at_level(logging.WARNING):
         patient = prepared(tmp_path)

