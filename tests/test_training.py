@@ -180,6 +180,7 @@ def test_run_stops_at_its_plateau(fit, tmp_path, monkeypatch):
     stays = {"validation_mae": 0.5, "validation_ssim": 0.5}
     monkeypatch.setattr(inference, "validate", lambda *_: dict(stays))
     assert len(fit(epochs=9, patience=2)) == 3
+    assert len(fit("later", epochs=9, patience=2, min_epochs=5)) == 5
     assert json.loads((tmp_path / "run" / "training.json").read_text())["plateau_reached"]
 
 

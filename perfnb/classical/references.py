@@ -71,6 +71,7 @@ def reference_maps(
     smoothing_mm: float = 2.6,
     method: str = "block-circulant SVD",
     threshold: float | None = None,
+    prior: str = "vascular",
     search: str = "automatic",
     corrects_motion: bool = False,
     rescale_by_vein: bool = False,
@@ -97,6 +98,8 @@ def reference_maps(
         Of deconvolution: name in `deconvolution.METHODS`.
     threshold : float, optional
         Of that method; its default if not given.
+    prior : str
+        Of the parametric method: name in `parametric.PRIORS`.
     search : str
         Where the artery is looked for: name in SEARCHES.
     corrects_motion : bool
@@ -149,6 +152,7 @@ def reference_maps(
         arrival=baseline.arrival,
         threshold=threshold,
         echo_time_s=echo_time_s,
+        prior=prior,
     )
     values = {name: np.nan_to_num(column) for name, column in fit.maps.items()}
     values["TTP"] = time_to_peak(tissue, repetition_time_s, baseline.arrival)  # without the input

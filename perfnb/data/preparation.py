@@ -175,6 +175,7 @@ def _reference_maps(case: Case, film: Series, mask: np.ndarray, settings: Mappin
             smoothing_mm=settings["smoothing_mm"],
             method=settings["method"],
             threshold=None if settings["method"] == "parametric" else settings["threshold"],
+            prior=settings["prior"],
             search=settings["search"],
             corrects_motion=settings["corrects_motion"],
             rescale_by_vein=settings["rescale_by_vein"],

@@ -31,12 +31,15 @@ log = logging.getLogger(__name__)
 class Plateau:
     """When to stop: no relative gain of `min_gain` in the validation error for `patience` epochs.
 
+    Nor before `min_epochs`: a network may first learn little but the mean, and then more.
+
     The same rule for every model, so that architectures are compared where each has stopped
     getting better, never after the same seconds or epochs alone.
     """
 
     patience: int
     min_gain: float
+    min_epochs: int = 0
 
     def stale_epochs(self, errors: list[float]) -> int:
         """Return how many epochs have passed since the last one that counts as better."""
@@ -49,7 +52,7 @@ class Plateau:
 
     def reached(self, errors: list[float]) -> bool:
         """Return whether the run has stopped getting better."""
-        return self.stale_epochs(errors) >= self.patience
+        return len(errors) >= self.min_epochs and self.stale_epochs(errors) >= self.patience
 
 
 def adversarial_loss(verdicts: Tensor, is_real: bool) -> Tensor:
@@ -174,7 +177,7 @@ def fit(
                 checkpoints.load_weights(network, init_from)
         with process.main_process_first():
             history = checkpoints.resume(run_dir, nets, identity, restart)
-        plateau = Plateau(settings["patience"], settings["min_gain"])
+        plateau = Plateau(*(settings[name] for name in ("patience", "min_gain", "min_epochs")))
         if len(history) < settings["epochs"] and not _ended(history, plateau):
             checkpoints.distrust(run_dir)
         bar = tqdm(total=settings["epochs"], initial=len(history), unit="epoch", leave=False)
