@@ -20,6 +20,8 @@ class MapSpec:
         noise or an artery, and no reader looks at it.
     cmap : str
         Perceptually even colour map.
+    counts_from_start : bool
+        Whether the values count from the film's first frame, and change with when it began.
     """
 
     name: str
@@ -28,6 +30,7 @@ class MapSpec:
     display: tuple[float, float]
     limits: tuple[float, float]
     cmap: str = "viridis"
+    counts_from_start: bool = False
 
 
 MAPS = {
@@ -37,7 +40,7 @@ MAPS = {
         MapSpec("CBV", "cerebral blood volume", "ml/100g", (0, 8), (0, 12), "inferno"),
         MapSpec("MTT", "mean transit time", "s", (0, 16), (0, 24)),
         MapSpec("Tmax", "time to maximum of the residue function", "s", (0, 12), (0, 20)),
-        MapSpec("TTP", "time to peak", "s", (15, 50), (0, 120)),
+        MapSpec("TTP", "time to peak", "s", (15, 50), (0, 120), counts_from_start=True),
     )
 }
 

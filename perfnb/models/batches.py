@@ -1,4 +1,4 @@
-"""Batches of training slices: their order, each process's share, and their mirror images."""
+"""Batches of training slices: their order, each process's share, and what is varied in them."""
 
 import torch
 from torch import Tensor
@@ -31,3 +31,20 @@ def mirrored(images: Tensor, tossed: Tensor) -> Tensor:
     """
     tossed = tossed[: len(images)].to(images.device)
     return torch.where(tossed.view(-1, *[1] * (images.ndim - 1)), images.flip(-1), images)
+
+
+def draw_shifts(batch_size: int, largest: int, coin: torch.Generator) -> Tensor:
+    """Return by how many frames each of this process's films begins earlier or later, (N,)."""
+    return own_share(torch.randint(-largest, largest + 1, (batch_size,), generator=coin))
+
+
+def shifted(series: Tensor, shifts: Tensor) -> Tensor:
+    """Let films (N, T, H, W) begin earlier or later; the first or last frame fills the gap.
+
+    When the bolus comes says when the injector was started, nothing about the brain. A network
+    that has seen few arrival times takes a late one for an illness. The paper has none of this.
+    """
+    frames = series.shape[1]
+    index = torch.arange(frames) - shifts[: len(series), None]
+    index = index.clamp(0, frames - 1).to(series.device)
+    return series.gather(1, index[:, :, None, None].expand_as(series))

@@ -20,8 +20,9 @@ from tqdm import tqdm
 
 from perfnb.data.slices import Slices
 from perfnb.files import alone_in, write_atomic, write_json
+from perfnb.maps import spec
 from perfnb.models import averaging, checkpoints, devices, inference
-from perfnb.models.batches import batches, mirrored, toss
+from perfnb.models.batches import batches, draw_shifts, mirrored, shifted, toss
 from perfnb.models.players import Networks, learn, make_networks
 
 log = logging.getLogger(__name__)
@@ -105,6 +106,9 @@ def train_epoch(nets: Networks, slices: Slices, settings: Mapping, epoch: int) -
         if settings["mirroring"]:
             tossed = toss(settings["batch_size"], coin)
             series, reference, mask = (mirrored(x, tossed) for x in (series, reference, mask))
+        if settings["shifting"] and not spec(slices.map_name).counts_from_start:
+            shifts = draw_shifts(settings["batch_size"], settings["shifting"], coin)
+            series = shifted(series, shifts)
         with nets.accelerator.autocast():
             generated = inference.draw(nets.generator, series, mask)
         taught = discriminator_step(nets, series, reference, generated)
