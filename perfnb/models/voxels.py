@@ -57,8 +57,11 @@ def as_matrix(kernel: Tensor) -> Tensor:
 
 def multiply(x: Tensor, matrix: Tensor, out: Tensor) -> Tensor:
     """Fill `out` (T // 2, D, voxels) with the convolution of (T, C, voxels) by `as_matrix`."""
-    for t in range(len(out)):
-        frames, columns = _window(t, *x.shape[:2])
+    inner, edges = _outputs(*x.shape[:2], len(out))
+    if inner.stop > inner.start:
+        windows = _windows(x, inner)
+        torch.bmm(matrix.expand(len(windows), -1, -1), windows, out=out[inner])
+    for t, frames, columns in edges:
         torch.mm(matrix[:, columns], x[frames].flatten(0, 1), out=out[t])
     return out
 
@@ -79,9 +82,9 @@ class _Convolution(torch.autograd.Function):
     def backward(ctx, grad: Tensor):
         x, matrix = ctx.saved_tensors
         grad, channels = grad.contiguous(), x.shape[1]
-        of_matrix = torch.zeros_like(matrix)
-        for t in range(len(grad)):
-            frames, columns = _window(t, *x.shape[:2])
+        inner, edges = _outputs(*x.shape[:2], len(grad))
+        of_matrix = torch.bmm(grad[inner], _windows(x, inner).transpose(1, 2)).sum(dim=0)
+        for t, frames, columns in edges:
             of_matrix[:, columns].addmm_(grad[t], x[frames].flatten(0, 1).T)
         of_kernel = of_matrix.unflatten(1, (KERNEL, channels)).transpose(1, 2)[..., None, None]
         of_x = _transposed(grad, matrix, torch.zeros_like(x)) if ctx.needs_input_grad[0] else None
@@ -93,29 +96,36 @@ def _transposed(grad: Tensor, matrix: Tensor, out: Tensor) -> Tensor:
 
     Frames 2t - 1 and 2t saw the outputs t - 1 (by the kernel's second half) and t (by its first).
     """
-    channels = out.shape[1]
-    halves = torch.cat(matrix.split(STRIDE * channels, dim=1)[::-1]).T.contiguous()  # (2 C, 2 D)
-    for t in range(len(grad) + 1):
-        seen, by = slice(max(t - 1, 0), t + 1), slice(0, None)
-        if t == 0:
-            by = slice(len(matrix), None)
-        elif t == len(grad):
-            by = slice(0, len(matrix))
-        first, last = STRIDE * t - 1, min(STRIDE * t + 1, len(out))
-        rows = slice(max(-first, 0) * channels, (last - first) * channels)
-        first = max(first, 0)
-        if first < last:
-            torch.mm(
-                halves[rows, by], grad[seen].flatten(0, 1), out=out[first:last].flatten(0, 1)
-            )
+    halves = torch.cat(matrix.split(STRIDE * out.shape[1], dim=1)[::-1]).T  # (2 C, 2 D)
+    before, after = halves.split(len(matrix), dim=1)
+    inner = len(grad) - 1
+    if inner:
+        seen = grad.as_strided((inner, 2 * grad.shape[1], grad.shape[2]), grad.stride())
+        pairs = out[1 : 1 + STRIDE * inner].view(inner, -1, out.shape[2])
+        torch.bmm(halves.contiguous().expand(inner, -1, -1), seen, out=pairs)
+    torch.mm(after[out.shape[1] :], grad[0], out=out[0])
+    last = out[1 + STRIDE * inner :]
+    torch.mm(before[: len(last) * out.shape[1]], grad[-1], out=last.view(-1, out.shape[2]))
     return out
 
 
-def _window(t: int, frames: int, channels: int) -> tuple[slice, slice]:
-    """Return which frames output t sees, and which columns of the matrix belong to them."""
-    start = STRIDE * t - PAD
-    first, last = max(start, 0), min(start + KERNEL, frames)
-    return slice(first, last), slice((first - start) * channels, (last - start) * channels)
+def _outputs(frames: int, channels: int, count: int) -> tuple[slice, list]:
+    """Return the outputs that see four frames, and (t, frames seen, columns) of the others."""
+    edges = []
+    for t in (0, count - 1)[: min(count, 2)]:
+        start = STRIDE * t - PAD
+        first, last = max(start, 0), min(start + KERNEL, frames)
+        columns = slice((first - start) * channels, (last - start) * channels)
+        edges.append((t, slice(first, last), columns))
+    return slice(1, max(count - 1, 1)), edges
+
+
+def _windows(x: Tensor, inner: slice) -> Tensor:
+    """Return the four frames under the kernel, (outputs, 4 C, voxels), as views that overlap."""
+    frames, channels, voxels = x.shape
+    step = channels * voxels
+    shape = (inner.stop - inner.start, KERNEL * channels, voxels)
+    return x.as_strided(shape, (STRIDE * step, voxels, 1), x.storage_offset() + step)
 
 
 class _Scatter(torch.autograd.Function):
