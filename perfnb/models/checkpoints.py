@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 PARTS = ("generator", "discriminator", "averaged")
 TRAINED = PARTS[:2]
 TRAINING_CODE = tuple(
-    "networks temporal normalisation players training batches averaging devices inference".split()
+    "networks temporal voxels normalisation players training batches averaging devices inference".split()
 )
 MANIFESTS = ("manifest.json", "evaluation/manifest.json")
 ARTIFACTS = ("checkpoint.safetensors", "weights.safetensors", "history.csv", "training.json")
