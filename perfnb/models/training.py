@@ -66,9 +66,10 @@ def discriminator_step(
 ) -> float:
     """Teach the discriminator: reference maps are real, generated ones are not."""
     with nets.accelerator.autocast():
-        real = adversarial_loss(nets.discriminator(series, reference), is_real=True)
+        seen = nets.discriminator.look(series)
+        real = adversarial_loss(nets.discriminator.judge(seen, reference), is_real=True)
         # detached: the generator must not learn from this loss
-        fake = adversarial_loss(nets.discriminator(series, generated.detach()), is_real=False)
+        fake = adversarial_loss(nets.discriminator.judge(seen, generated.detach()), is_real=False)
     loss = (real + fake) / 2
     learn(nets, "discriminator", loss)
     return loss.item()

@@ -22,7 +22,7 @@ def gather(series: Tensor, mask: Tensor) -> Tensor:
         Brain. Without background the last voxel is 0, and counts for nothing.
     """
     pixels = series.flatten(2)
-    inside = [pixels[n].index_select(1, where) for n, where in enumerate(_positions(mask))]
+    inside = [pixels[n].index_select(1, where) for n, where in enumerate(map(_positions, mask))]
     outside = (~mask).flatten().nonzero()[:1, 0]
     if len(outside):
         n, pixel = divmod(int(outside), mask[0].numel())
@@ -33,7 +33,7 @@ def gather(series: Tensor, mask: Tensor) -> Tensor:
 
 
 def scatter(features: Tensor, mask: Tensor) -> Tensor:
-    """Put (C, voxels + 1) back on slices: (N, C, H, W), the last voxel wherever there is no brain."""
+    """Put (C, voxels + 1) back on slices, (N, C, H, W): the last voxel is the background's."""
     return _Scatter.apply(features, mask)
 
 
@@ -51,7 +51,7 @@ def convolve(x: Tensor, kernel: Tensor) -> Tensor:
 
 
 def as_matrix(kernel: Tensor) -> Tensor:
-    """Return a kernel (D, C, 4, 1, 1) as (D, 4 C): the columns are those of one frame, then the next."""
+    """Return a kernel (D, C, 4, 1, 1) as (D, 4 C): all channels of a frame, then of the next."""
     return kernel.flatten(2).transpose(1, 2).flatten(1)
 
 
@@ -129,28 +129,24 @@ def _windows(x: Tensor, inner: slice) -> Tensor:
 
 
 class _Scatter(torch.autograd.Function):
-    """Copies to brain and background, and their gradients without going through every pixel."""
+    """Copies rows of channels, so that slices come channels last, as convolutions like them."""
 
     @staticmethod
     def forward(ctx, features: Tensor, mask: Tensor):
-        n, height, width = mask.shape
-        out = features.new_empty(n, len(features), height * width)
-        out.copy_(features[:, -1:])
-        places = _positions(mask)
-        parts = features[:, :-1].split([len(where) for where in places], dim=1)
-        for drawn, where, part in zip(out, places, parts, strict=True):
-            drawn.index_copy_(1, where, part)
+        inside = _positions(mask)
+        row = torch.full((mask.numel(),), features.shape[1] - 1, device=mask.device)
+        row[inside] = torch.arange(len(inside), device=mask.device)
         ctx.save_for_backward(mask)
-        return out.unflatten(2, (height, width))
+        out = features.T.contiguous().index_select(0, row)
+        return out.view(*mask.shape, -1).permute(0, 3, 1, 2)
 
     @staticmethod
     def backward(ctx, grad: Tensor):
         (mask,) = ctx.saved_tensors
-        pixels = grad.flatten(2)
-        inside = [pixels[n].index_select(1, where) for n, where in enumerate(_positions(mask))]
-        outside = (pixels * ~mask.flatten(1)[:, None]).sum(dim=(0, 2))
-        return torch.cat([*inside, outside[:, None]], dim=1), None
+        rows = grad.permute(0, 2, 3, 1).flatten(0, 2)
+        outside = (rows * ~mask.view(-1, 1)).sum(dim=0)
+        return torch.cat([rows.index_select(0, _positions(mask)), outside[None]]).T, None
 
 
-def _positions(mask: Tensor) -> list[Tensor]:
-    return [inside.flatten().nonzero()[:, 0] for inside in mask]
+def _positions(mask: Tensor) -> Tensor:
+    return mask.flatten().nonzero()[:, 0]
