@@ -20,14 +20,17 @@ def fold(generator: nn.Module) -> nn.Module:
     """Return a copy of a generator, in eval mode, that draws the same maps with less arithmetic.
 
     Batch norm with running statistics is gone, and the temporal path works through blocks of
-    voxels. The copy cannot be trained.
+    voxels. The copy cannot be trained; folded once more, it is returned as it is.
 
     Parameters
     ----------
     generator : nn.Module
         Of `perfnb.models.networks`, called as `generator(series, mask)`.
     """
+    if getattr(generator, "is_folded", False):
+        return generator
     folded = copy.deepcopy(generator).eval().requires_grad_(False)
+    folded.is_folded = True
     if isinstance(getattr(folded, "temporal", None), TemporalPath):
         folded.temporal = FoldedPath(folded.temporal)
     for module in list(folded.modules()):

@@ -72,7 +72,7 @@ def validate(generator: nn.Module, slices: Slices) -> dict[str, float]:
     `validation_mae`: mean absolute error in the brain on [-1, 1] (the plateau rule's error).
     `validation_ssim`: whole-slice SSIM, the paper's way.
     """
-    errors, similarities = [], []
+    generator, errors, similarities = fold(generator), [], []
     for patient in slices.patients:
         prepared = slices.patient(patient)
         prediction = predict(generator, prepared.series, prepared.mask)

@@ -19,7 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from perfnb.data.slices import Slices
-from perfnb.files import alone_in, write_atomic, write_json
+from perfnb.files import alone_in, refuse_changed, stamps, write_atomic, write_json
 from perfnb.maps import spec
 from perfnb.models import averaging, checkpoints, devices, inference
 from perfnb.models.batches import batches, draw_shifts, mirrored, shifted, toss
@@ -165,11 +165,17 @@ def fit(
     Raises
     ------
     ValueError
-        The folder holds a run with other settings, or the weights don't fit.
+        The folder holds a run with other settings, the weights don't fit, or prepared slices
+        changed meanwhile.
     FloatingPointError
         A loss is not a number; says at which step and slices. The last checkpoint stays.
+    MemoryError
+        The networks don't fit; says what to lower.
     """
     _refuse_bad_start(training, validation, restart)
+    read = {
+        data.folder / "slices": stamps(data.folder / "slices") for data in (training, validation)
+    }
     identity = {"model_name": model_name, "map_name": training.map_name, **settings}
     identity |= {"data": training.fingerprint, "init_from": checkpoints.weights_hash(init_from)}
     identity |= {"code": checkpoints.code_hash()}
@@ -187,7 +193,10 @@ def fit(
             checkpoints.distrust(run_dir)
         bar = tqdm(total=settings["epochs"], initial=len(history), unit="epoch", leave=False)
         while len(history) < settings["epochs"] and not _ended(history, plateau):
-            history.append(_epoch(nets, training, validation, settings, len(history)))
+            with devices.explain_memory(settings):
+                history.append(_epoch(nets, training, validation, settings, len(history)))
+            for folder, before in read.items():
+                refuse_changed(folder, before)
             if process.is_main_process:
                 _keep(run_dir, nets, history, identity)
             bar.update(1)

@@ -85,7 +85,7 @@ class _Convolution(torch.autograd.Function):
         inner, edges = _outputs(*x.shape[:2], len(grad))
         of_matrix = torch.bmm(grad[inner], _windows(x, inner).transpose(1, 2)).sum(dim=0)
         for t, frames, columns in edges:
-            of_matrix[:, columns].addmm_(grad[t], x[frames].flatten(0, 1).T)
+            of_matrix[:, columns] += grad[t] @ x[frames].flatten(0, 1).T
         of_kernel = of_matrix.unflatten(1, (KERNEL, channels)).transpose(1, 2)[..., None, None]
         of_x = _transposed(grad, matrix, torch.zeros_like(x)) if ctx.needs_input_grad[0] else None
         return of_x, of_kernel
