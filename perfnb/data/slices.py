@@ -17,33 +17,13 @@ from torch.utils.data import Dataset
 
 from perfnb.data.cohorts import NO_AIF, SPLITS, Case, split_patients
 from perfnb.data.preparation import Prepared, prepare_patient
+from perfnb.data.scaling import BACKGROUND, STORED, Scaling, read_scaling  # noqa: F401 (offered)
 from perfnb.files import explain_unwritable, reserve, write_atomic, write_json
 from perfnb.maps import MAPS
 from perfnb.study import COHORTS, Run
 from perfnb.volumes import write_volume
 
 log = logging.getLogger(__name__)
-BACKGROUND = np.float32(-1)
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """The linear way from physical values to [-1, 1] and back; nothing is clipped.
-
-    `ranges` holds (lowest, highest) of `series` and of each map, over the training patients.
-    """
-
-    ranges: Mapping[str, tuple[float, float]]
-
-    def forward(self, name: str, values: np.ndarray) -> np.ndarray:
-        """Scale physical values of the series or a map."""
-        low, high = self.ranges[name]
-        return ((values - low) * (2 / (high - low)) - 1).astype(np.float32)
-
-    def backward(self, name: str, scaled: np.ndarray) -> np.ndarray:
-        """Undo `forward`."""
-        low, high = self.ranges[name]
-        return ((scaled + 1) * ((high - low) / 2) + low).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -130,10 +110,8 @@ class Slices(Dataset):
         return not np.isnan(first).any()
 
     def _scaled(self, array: str, rows, mask: np.ndarray) -> np.ndarray:
-        values = self._arrays[array][rows].astype(np.float32)
         name = array.removeprefix("reference_")
-        inside = mask if values.ndim == mask.ndim else np.expand_dims(mask, -3)
-        return np.where(inside, self.scaling.forward(name, values), BACKGROUND)
+        return self.scaling.inside(name, self._arrays[array][rows], mask)
 
 
 def write_cohort(run: Run, cases: Sequence[Case], scaling: Scaling | None = None) -> pd.DataFrame:
@@ -186,12 +164,6 @@ def write_cohort(run: Run, cases: Sequence[Case], scaling: Scaling | None = None
     return table
 
 
-def read_scaling(folder: Path) -> Scaling:
-    """Read a prepared cohort's scaling."""
-    ranges = json.loads((Path(folder) / "scaling.json").read_text())
-    return Scaling({name: tuple(limits) for name, limits in ranges.items()})
-
-
 @contextmanager
 def _draft(folder: Path) -> Iterator[Path]:
     """Yield a new folder for slices, removed on failure; what was prepared before is distrusted."""
@@ -228,7 +200,7 @@ def _open_arrays(folder: Path, patients: int, run: Run) -> dict[str, np.ndarray]
     kinds |= {f"reference_{name}": np.float32 for name in run["maps"]}
     kinds |= {f"truth_{name}": np.float32 for name in run["maps"]}
     shapes = {"series": (shape[0], run["frames"], *shape[1:])}
-    kinds |= {"series": np.float16}
+    kinds |= {"series": STORED}
     arrays = {}
     for name, kind in kinds.items():
         path = folder / f"{name}.npy"
