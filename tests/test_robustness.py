@@ -65,10 +65,10 @@ def test_cause_that_tells_nothing_has_no_correlation(cause):
 
 def test_search_names_the_cause_and_no_other():
     table = shapes(3.0)
-    found = causes.search(table, robustness.AIF_SHAPE, "SSIM", seed=1)
+    found = causes.search(table, list(robustness.AIF_SHAPE), "SSIM", seed=1)
     assert list(found.loc[found["p_holm"] < 0.05, "cause"]) == ["aif_height"]
     assert "aif_height" in causes.tell(found) and "aif_width_s" not in causes.tell(found)
-    nothing = causes.search(shapes(0.0), robustness.AIF_SHAPE, "SSIM", seed=1)
+    nothing = causes.search(shapes(0.0), list(robustness.AIF_SHAPE), "SSIM", seed=1)
     assert "Nothing found" in causes.tell(nothing)
 
 

@@ -1,6 +1,6 @@
 """Does one quantity of the patients go with another? Rank correlations over patients."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -113,13 +113,15 @@ def search(
     return found
 
 
-def tell(found: pd.DataFrame, level: float = 0.05) -> str:
+def tell(found: pd.DataFrame, names: Mapping[str, str] | None = None, level: float = 0.05) -> str:
     """Say in one sentence which causes were found, or that none was.
 
     Parameters
     ----------
     found : DataFrame
         From `search`.
+    names : {cause: name}, or None
+        What the causes are called.
     level : float
         A corrected p below it counts.
     """
@@ -134,11 +136,11 @@ def tell(found: pd.DataFrame, level: float = 0.05) -> str:
             f"**Nothing found**: of {counted}, none is left after Holm's correction. "
             f"With {tested['n'].max()} patients, only strong correlations could be."
         )
-    words = [
-        f"{row.cause} ({row.map}, {row.model}: ρ {row.rho:+.2f}, Holm p {row.p_holm:.2g})"
-        for row in clear.itertuples()
-    ]
-    return f"Of {counted}, {len(clear)} stay below after Holm's correction: {'; '.join(words)}."
+    words = []
+    for row in clear.itertuples():
+        cause = (names or {}).get(row.cause, row.cause)
+        words.append(f"{cause} ({row.map}, {row.model}: ρ {row.rho:+.2f}, Holm p {row.p_holm:.2g})")
+    return f"Of {counted}, left after Holm's correction: {'; '.join(words)}."
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

@@ -11,7 +11,12 @@ from perfnb.metrics import causes, statistics
 
 LEVEL = 0.05
 CONSIDERABLE = ("considerable", "bolus")  # motion that counts as such in F8
-AIF_SHAPE = ("aif_height", "aif_width_s", "aif_peak_s", "aif_partial_volume")
+AIF_SHAPE = {
+    "aif_height": "height",
+    "aif_width_s": "width",
+    "aif_peak_s": "time of the peak",
+    "aif_partial_volume": "partial-volume factor",
+}
 STRIKING = 0.5  # size of a rank correlation that an eye would see
 NETWORKS = ("pix2pix", "temp-pix2pix")
 
@@ -93,7 +98,7 @@ def judge_f9(patients: pd.DataFrame, seed: int, repeats: int = 5000) -> dict[str
     _check(patients, ("cohort", "map", "model", "SSIM", *AIF_SHAPE))
     rows = patients[patients["model"] == NETWORKS[1]]
     rule = F9["rule"].format(striking=STRIKING)
-    found = causes.search(rows, AIF_SHAPE, "SSIM", seed, ("model", "map"), repeats)
+    found = causes.search(rows, list(AIF_SHAPE), "SSIM", seed, ("model", "map"), repeats)
     found = found[found["p"].notna()].copy()
     if found.empty:
         return F9 | {"rule": rule, "measured": "too few patients", "verdict": "undecided"}
@@ -102,8 +107,8 @@ def judge_f9(patients: pd.DataFrame, seed: int, repeats: int = 5000) -> dict[str
     inside = (found["low"] > -STRIKING) & (found["high"] < STRIKING)
     top = found.loc[found["rho"].abs().idxmax()]
     measured = (
-        f"{len(found)} correlations, {len(clear)} striking; the strongest: {top['cause']} with "
-        f"{top['map']}, ρ {top['rho']:+.2f} (95 % {top['low']:+.2f} to {top['high']:+.2f}), p "
+        f"{len(found)} correlations, {len(clear)} striking; the strongest: "
+        f"{AIF_SHAPE[top['cause']]} with {top['map']}, ρ {top['rho']:+.2f} (95 % {top['low']:+.2f} to {top['high']:+.2f}), p "
         f"{top['p']:.2g}, Holm {top['p_holm']:.2g}, {top['n']} patients; "
         f"{int(inside.sum())} intervals lie within ±{STRIKING}"
     )

@@ -124,9 +124,8 @@ def measure_grain(runs: Sequence[Run]) -> pd.DataFrame:
             tissue = arrays["tissue"]
             reference = worst.grain(arrays["reference"], tissue)
             head = {"cohort": run.cohort, "patient": patient, "map": run.map_name}
-            for model, name in ((run.model_name, "prediction"), ("truth", "truth")):
-                if name in arrays and reference > 0:
-                    ratio = worst.grain(arrays[name], tissue) / reference
-                    rows.append({**head, "model": model, "ratio": ratio})
+            if reference > 0:
+                ratio = worst.grain(arrays["prediction"], tissue) / reference
+                rows.append({**head, "model": run.model_name, "ratio": ratio})
     columns = "cohort patient map model ratio".split()
-    return pd.DataFrame(rows, columns=columns).drop_duplicates(columns[:4], ignore_index=True)
+    return pd.DataFrame(rows, columns=columns)
