@@ -126,14 +126,14 @@ def network_series(
     (float32 array, shape (Z, T, H, W); bool array, shape (Z, H, W); float; int)
         Series, 0 outside the mask; mask; median baseline signal of the brain; frames cut.
     """
-    level = _baseline_level(film, mask, baseline)
+    level = baseline_level(film, mask, baseline)
     inside = grid.forward(mask, order=0)
     data, cut = fit_frames(film.data, mask, baseline, frames, film.path.name)
     series = grid.forward(data / np.float32(level))
     return np.where(inside[:, None], series, np.float32(0)), inside, level, cut
 
 
-def _baseline_level(film: Series, mask: np.ndarray, baseline: signal.Baseline) -> float:
+def baseline_level(film: Series, mask: np.ndarray, baseline: signal.Baseline) -> float:
     """Return the median baseline signal of the brain's voxels that hold a signal."""
     levels = film.data[mask][:, baseline.frames].mean(axis=1)
     if not (levels > 0).any():

@@ -12,7 +12,7 @@ from perfnb.classical import signal
 from perfnb.classical.rigid import displacement
 from perfnb.data import acquisition, cohorts, movement
 from perfnb.data.patient import Patient
-from perfnb.data.preparation import Prepared, network_series, prepare_patient
+from perfnb.data.preparation import Prepared, baseline_level, network_series, prepare_patient
 from perfnb.data.truths import read_facts
 from perfnb.grid import Grid
 from perfnb.volumes import Series
@@ -122,7 +122,7 @@ def nod(patient: Patient, amplitude_mm: float, moment: str) -> np.ndarray:
     brain = patient.noise_free[patient.mask].mean(axis=0)
     arrival = int(patient.facts["bolus_arrival_s"] / patient.repetition_time_s)
     drop = brain[1:arrival].mean() - brain
-    peak, last = int(drop.argmax()), len(brain) - AWAY
+    peak, last = int(drop.argmax()), len(brain) - AWAY - 1
     over = np.flatnonzero((drop < PASSED * drop.max()) & (np.arange(len(brain)) > peak))
     after = over[0] if len(over) else last
     first = dict(zip(MOMENTS, (arrival - AWAY - 1, peak - AWAY // 2, after), strict=True))[moment]
@@ -145,23 +145,45 @@ def move_again(patient: Patient, path: np.ndarray) -> Patient:
     """
     if patient.motion.any():
         raise ValueError(f"the patient moves ({patient.facts['motion']}): draw motion='none'")
-    moved = acquisition.move(patient.noise_free, path, patient.affine)
-    series = np.maximum(moved + (patient.series - patient.noise_free), 0)
-    return replace(patient, series=series.astype(np.float32), motion=path)
+    series, away = patient.series.copy(), path.any(axis=1)
+    rest = patient.noise_free[..., away]
+    moved = acquisition.move(rest, path[away], patient.affine)
+    series[..., away] = np.maximum(moved + (series[..., away] - rest), 0)
+    return replace(patient, series=series, motion=path)
 
 
-def prepare_series(patient: Patient, settings: Mapping) -> tuple[np.ndarray, np.ndarray]:
+def prepare_series(
+    patient: Patient, settings: Mapping, still: tuple | None = None
+) -> tuple[np.ndarray, np.ndarray, float]:
     """Prepare a drawn patient's film for the networks, without writing it and without maps.
+
+    Parameters
+    ----------
+    patient : Patient
+        Still, or moved by `move_again`.
+    settings : mapping
+        The section `04_prepare` of a study.
+    still : tuple, optional
+        What this function returned for the same patient at rest: only the frames in which the
+        head is away are then prepared anew.
 
     Returns
     -------
-    (float32 array, shape (Z, T, H, W); bool array, shape (Z, H, W))
-        As `Prepared.series` and `Prepared.mask`.
+    (float32 array, shape (Z, T, H, W); bool array, shape (Z, H, W); float)
+        As `Prepared.series` and `Prepared.mask`; the brain's median signal before the bolus.
     """
     times = (patient.repetition_time_s, patient.echo_time_s)
-    film = Series(
-        patient.series, patient.affine, nib.Nifti1Header(), *times, Path("simulated film")
-    )
+    header, name = nib.Nifti1Header(), Path("simulated film")
+    film = Series(patient.series, patient.affine, header, *times, name)
     baseline = signal.find_baseline(film.data, patient.mask)
     grid = Grid.of(film.affine, film.data.shape, settings["matrix"], settings["slices"])
-    return network_series(film, patient.mask, baseline, grid, settings["frames"])[:2]
+    if still is None:
+        return network_series(film, patient.mask, baseline, grid, settings["frames"])[:3]
+    rest, inside, old = still
+    level = baseline_level(film, patient.mask, baseline)
+    series = rest * np.float32(old / level)
+    away = np.flatnonzero(patient.motion.any(axis=1))
+    away = away[away < settings["frames"]]
+    anew = grid.forward(film.data[..., away] / np.float32(level))
+    series[:, away] = np.where(inside[:, None], anew, np.float32(0))
+    return series, inside, level

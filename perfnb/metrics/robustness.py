@@ -106,10 +106,11 @@ def judge_f9(patients: pd.DataFrame, seed: int, repeats: int = 5000) -> dict[str
     clear = found[(found["rho"].abs() >= STRIKING) & (found["p_holm"] < LEVEL)]
     inside = (found["low"] > -STRIKING) & (found["high"] < STRIKING)
     top = found.loc[found["rho"].abs().idxmax()]
+    ends = f"95 % {top['low']:+.2f} to {top['high']:+.2f}"
     measured = (
         f"{len(found)} correlations, {len(clear)} striking; the strongest: "
-        f"{AIF_SHAPE[top['cause']]} with {top['map']}, ρ {top['rho']:+.2f} (95 % {top['low']:+.2f} to {top['high']:+.2f}), p "
-        f"{top['p']:.2g}, Holm {top['p_holm']:.2g}, {top['n']} patients; "
+        f"{AIF_SHAPE[top['cause']]} with {top['map']}, ρ {top['rho']:+.2f} ({ends}), "
+        f"p {top['p']:.2g}, Holm {top['p_holm']:.2g}, {top['n']} patients; "
         f"{int(inside.sum())} intervals lie within ±{STRIKING}"
     )
     verdict = "refuted" if len(clear) else "confirmed" if inside.all() else "undecided"

@@ -211,10 +211,11 @@ def nod_errors(
         amplitude_mm): a dict as in `draw_maps`, with the darkest frame under "input".
     """
     rows, shown = [], {}
+    rest = twins.prepare_series(patient, settings)
     for moment in twins.MOMENTS:
         for amplitude in amplitudes_mm:
             moved = twins.move_again(patient, twins.nod(patient, amplitude, moment))
-            series, mask = twins.prepare_series(moved, settings)
+            series, mask, _ = twins.prepare_series(moved, settings, rest)
             scaled = scale_series(series, mask, scaling)
             drawn = draw_maps(generators, scaled, mask, scaling)
             shown[moment, amplitude] = drawn | {"input": darkest(scaled, mask)}
