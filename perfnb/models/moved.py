@@ -9,8 +9,9 @@ import pandas as pd
 from torch import nn
 
 from perfnb.data import twins
-from perfnb.data.cohorts import NO_AIF
+from perfnb.data.cohorts import NO_AIF, patient_seed
 from perfnb.data.patient import Patient
+from perfnb.data.phantom import draw_patient
 from perfnb.data.scaling import STORED, Scaling
 from perfnb.data.slices import Slices
 from perfnb.data.truths import read_facts
@@ -224,6 +225,43 @@ def nod_errors(
                 found = images.physical_errors(still.truth[name], values, still.tissue)
                 rows.append({**head, "map": name, "model": model, "error": found["MAE"]})
     return rows, shown
+
+
+def nod_patients(
+    generators: Mapping[Key, nn.Module], films: Mapping[tuple[str, str], Film], run: Run,
+    scaling: Scaling, amplitudes_mm: Sequence[float],
+) -> tuple[pd.DataFrame, dict]:  # fmt: skip
+    """Let every new patient who has a still film nod, as in `nod_errors`.
+
+    Parameters
+    ----------
+    generators, scaling, amplitudes_mm
+        As in `nod_errors`.
+    films : dict of Film by (patient, motion)
+        Drawn by `draw_twin`.
+    run : Run
+        Of the chapter: its seed drew the patients.
+
+    Returns
+    -------
+    (DataFrame, dict)
+        Rows of `nod_errors`, with those of the still film at 0 mm; the maps, by patient.
+    """
+    settings = run.sibling("04_prepare").settings
+    shape = (settings["matrix"], settings["matrix"], settings["film_slices"])
+    rows, shown = [], {}
+    for (patient, motion), still in films.items():
+        if motion != "none":
+            continue
+        number = patient_seed(run.cohort, run["seed"], int(patient.split()[1]) - 1)
+        person = draw_patient(run.cohort, number, shape)
+        given = (generators, person, settings, scaling, still, amplitudes_mm)
+        found, shown[patient] = nod_errors(*given)
+        rest = [{**row, "amplitude_mm": 0.0} for row in score_film(still, {})]
+        rest = [row for row in rest if row["model"] not in ROUTES]
+        rows += found + [{**row, "moment": moment} for row in rest for moment in twins.MOMENTS]
+    columns = "patient moment amplitude_mm map model error".split()
+    return pd.DataFrame(rows, columns=columns), shown
 
 
 def add_change(films: pd.DataFrame) -> pd.DataFrame:
