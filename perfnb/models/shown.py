@@ -149,7 +149,9 @@ def motion_correlations(
         for column, told in measures.items():
             found = causes.rank_correlation(part[column], part["error"], part["patient"], seed)
             row = {"map": name, "network": model, "motion": told, "films": found["n"]}
-            rows.append(row | {"ρ": f"{found['rho']:+.2f}", "p": f"{found['p']:.2g}"})
+            known = np.isfinite(found["rho"])
+            told = (f"{found['rho']:+.2f}", f"{found['p']:.2g}") if known else ("–", "–")
+            rows.append(row | dict(zip(("ρ", "p"), told, strict=True)))
     return pd.DataFrame(rows)
 
 
