@@ -134,7 +134,7 @@ def levels(table: pd.DataFrame, routes: Sequence[str]) -> pd.DataFrame:
     found = groups[["error", "r"]].mean().assign(n=groups["error"].count())
     told = found.apply(lambda one: f"{one.error:.2f}, r {one.r:.2f} ({one.n:.0f})", axis=1)
     told = told.str.replace(", r nan", "").unstack("model")
-    return told.reindex(columns=list(routes)).fillna("–")
+    return told.reindex(columns=list(routes)).astype(object).fillna("–")
 
 
 def motion_correlations(
@@ -150,8 +150,8 @@ def motion_correlations(
             found = causes.rank_correlation(part[column], part["error"], part["patient"], seed)
             row = {"map": name, "network": model, "motion": told, "films": found["n"]}
             known = np.isfinite(found["rho"])
-            told = (f"{found['rho']:+.2f}", f"{found['p']:.2g}") if known else ("–", "–")
-            rows.append(row | dict(zip(("ρ", "p"), told, strict=True)))
+            cells = (f"{found['rho']:+.2f}", f"{found['p']:.2g}") if known else ("–", "–")
+            rows.append(row | dict(zip(("ρ", "p"), cells, strict=True)))
     return pd.DataFrame(rows)
 
 
