@@ -66,8 +66,9 @@ def test_film_is_scored_against_the_truth_with_the_constant_beside():
 def test_change_is_paired_by_patient_and_unknown_without_a_still_film():
     films = [film(), film("bolus", error=1.5), film("bolus", "sub-009", error=9.0)]
     table = moved.add_change(pd.DataFrame(r for f in films for r in moved.score_film(f, {})))
-    assert table["change"].iloc[:2].to_list() == pytest.approx([0, 0.5])
-    assert np.isnan(table["change"].iloc[2])
+    assert table["change_error"].iloc[:2].to_list() == pytest.approx([0, 0.5])
+    assert table["change_r"].iloc[:2].to_list() == pytest.approx([0, 0])
+    assert table[["change_error", "change_r"]].iloc[2].isna().all()
 
 
 def test_latest_slice_holds_the_late_tissue():

@@ -61,9 +61,11 @@ def table():
 
 
 def test_changes_and_their_intervals_stand_by_motion_and_route(table):
-    values = shown.changes(table, "Tmax", ["pix2pix", "classical"], {"bolus": "nod"})
+    values = shown.changes(table, "Tmax", "error", ["pix2pix", "classical"], {"bolus": "nod"})
     np.testing.assert_allclose(values["nod"]["pix2pix"], 0.5)
     assert not len(values["nod"]["classical"])
+    same = shown.changes(table, "Tmax", "r", ["pix2pix"], {"bolus": "nod"})
+    np.testing.assert_allclose(same["nod"]["pix2pix"], 0)
     ends = shown.intervals(values, seed=1)
     assert ends["nod"]["pix2pix"] == pytest.approx((0.5, 0.5)) and "classical" not in ends["nod"]
 

@@ -265,7 +265,7 @@ def nod_patients(
 
 
 def add_change(films: pd.DataFrame) -> pd.DataFrame:
-    """Add `change`: how much worse a map is than that of the same patient's still film.
+    """Add how error and correlation differ from those of the same patient's still film.
 
     Parameters
     ----------
@@ -275,9 +275,11 @@ def add_change(films: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        The rows with `change`, in the unit of the map; NaN without a still film's map.
+        The rows with change_error, in the unit of the map, and change_r; NaN without a map of
+        the still film.
     """
     keys = ["patient", "map", "model"]
-    still = films[films["motion"] == "none"].set_index(keys)["error"].rename("still")
-    joined = films.join(still, on=keys)
-    return joined.assign(change=joined["error"] - joined["still"]).drop(columns="still")
+    still = films[films["motion"] == "none"].set_index(keys)[["error", "r"]]
+    rest = films[keys].join(still, on=keys)
+    new = {f"change_{name}": films[name] - rest[name] for name in ("error", "r")}
+    return films.assign(**new)

@@ -93,13 +93,16 @@ def lesion_table(films: Sequence[Film], models: Sequence[str]) -> pd.DataFrame:
 
 
 def changes(
-    table: pd.DataFrame, map_name: str, routes: Sequence[str], motions: Mapping[str, str]
-) -> dict[str, dict[str, np.ndarray]]:
-    """Return the change of the error by kind of motion and route, an array over patients each.
+    table: pd.DataFrame, map_name: str, score: str, routes: Sequence[str],
+    motions: Mapping[str, str],
+) -> dict[str, dict[str, np.ndarray]]:  # fmt: skip
+    """Return the change of a score by kind of motion and route, an array over patients each.
 
-    `table` comes from `moved.add_change`; `motions` names the kinds, as in `count_arteries`.
+    `table` comes from `moved.add_change`, `score` is "error" or "r"; `motions` names the kinds, as
+    in `count_arteries`.
     """
-    part = table[(table["map"] == map_name) & table["change"].notna()]
+    column = f"change_{score}"
+    part = table[(table["map"] == map_name) & table[column].notna()]
     return {
         told: {
             route: part.loc[
