@@ -176,6 +176,8 @@ def test_chapters_hold_figures(pages):
         "05_train",
         "07_evaluate",
         "08_compare",
+        "09_worst_cases",
+        "10_no_aif",
     )
     assert all(pages[f"notebooks/{chapter}"]["images"] for chapter in chapters)
 

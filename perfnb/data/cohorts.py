@@ -22,7 +22,17 @@ from perfnb.study import COHORTS, write_json
 SUFFIXES = ("_dsc", "_perf", "_pwi", "_bold")
 SPLITS = ("train", "validation", "test")
 NO_AIF = "no_aif"
-READERS = ("__init__", "cohorts", "leaks", "preparation", "realism", "slices")  # the other modules draw the phantom
+READERS = (
+    "__init__",
+    "cohorts",
+    "leaks",
+    "preparation",
+    "realism",
+    "scaling",
+    "slices",
+    "truths",
+    "twins",
+)  # the other modules draw the phantom
 TRUTH = Path("derivatives") / "truth"
 
 

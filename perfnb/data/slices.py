@@ -12,39 +12,18 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pandas as pd
-import torch
 from numpy.lib.format import open_memmap
 from torch.utils.data import Dataset
 
 from perfnb.data.cohorts import NO_AIF, SPLITS, Case, split_patients
 from perfnb.data.preparation import Prepared, prepare_patient
+from perfnb.data.scaling import BACKGROUND, STORED, Scaling, read_scaling  # noqa: F401 (offered)
 from perfnb.files import explain_unwritable, reserve, write_atomic, write_json
 from perfnb.maps import MAPS
 from perfnb.study import COHORTS, Run
 from perfnb.volumes import write_volume
 
 log = logging.getLogger(__name__)
-BACKGROUND = np.float32(-1)
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """The linear way from physical values to [-1, 1] and back; nothing is clipped.
-
-    `ranges` holds (lowest, highest) of `series` and of each map, over the training patients.
-    """
-
-    ranges: Mapping[str, tuple[float, float]]
-
-    def forward(self, name: str, values: np.ndarray) -> np.ndarray:
-        """Scale physical values of the series or a map."""
-        low, high = self.ranges[name]
-        return ((values - low) * (2 / (high - low)) - 1).astype(np.float32)
-
-    def backward(self, name: str, scaled: np.ndarray) -> np.ndarray:
-        """Undo `forward`."""
-        low, high = self.ranges[name]
-        return ((scaled + 1) * ((high - low) / 2) + low).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -131,12 +110,8 @@ class Slices(Dataset):
         return not np.isnan(first).any()
 
     def _scaled(self, array: str, rows, mask: np.ndarray) -> np.ndarray:
-        stored = torch.from_numpy(np.array(self._arrays[array][rows]))
-        values = stored.float().numpy()  # numpy itself widens float16 slowly
-        inside = mask if values.ndim == mask.ndim else np.expand_dims(mask, -3)
-        scaled = self.scaling.forward(array.removeprefix("reference_"), values)
-        np.copyto(scaled, BACKGROUND, where=~inside)
-        return scaled
+        name = array.removeprefix("reference_")
+        return self.scaling.inside(name, self._arrays[array][rows], mask)
 
 
 def write_cohort(run: Run, cases: Sequence[Case], scaling: Scaling | None = None) -> pd.DataFrame:
@@ -189,12 +164,6 @@ def write_cohort(run: Run, cases: Sequence[Case], scaling: Scaling | None = None
     return table
 
 
-def read_scaling(folder: Path) -> Scaling:
-    """Read a prepared cohort's scaling."""
-    ranges = json.loads((Path(folder) / "scaling.json").read_text())
-    return Scaling({name: tuple(limits) for name, limits in ranges.items()})
-
-
 @contextmanager
 def _draft(folder: Path) -> Iterator[Path]:
     """Yield a new folder for slices, removed on failure; what was prepared before is distrusted."""
@@ -227,7 +196,7 @@ def _fill(
 
 def _open_arrays(folder: Path, patients: int, run: Run) -> dict[str, np.ndarray]:
     shape = (patients * run["slices"], run["matrix"], run["matrix"])
-    kinds = {"mask": bool, "tissue": bool, "series": np.float16}
+    kinds = {"mask": bool, "tissue": bool, "series": STORED}
     kinds |= {f"{k}_{n}": np.float32 for k in ("reference", "truth") for n in run["maps"]}
     shapes = {"series": (shape[0], run["frames"], *shape[1:])}
     arrays = {}

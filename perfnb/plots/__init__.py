@@ -9,6 +9,7 @@ from perfnb.plots.interactive import slider
 from perfnb.plots.lines import Panel, panels
 from perfnb.plots.look import COLOURS, show_source, style
 from perfnb.plots.ranges import ranges
+from perfnb.plots.scatter import dots, scatter
 from perfnb.plots.scroll import scroller
 from perfnb.plots.slices import film_strip, map_grid, map_rows, masks_outline, montage
 from perfnb.plots.tiles import tiles
@@ -18,6 +19,7 @@ __all__ = [
     "Panel",
     "agreement",
     "curves",
+    "dots",
     "film_strip",
     "head_motion",
     "map_grid",
@@ -27,6 +29,7 @@ __all__ = [
     "panels",
     "ranges",
     "score_bars",
+    "scatter",
     "scroller",
     "show_source",
     "slider",
