@@ -4,11 +4,12 @@ Slices are (H, W) with H = Y and W = X, drawn with the origin at the lower left.
 colour range, from `perfnb.maps`; every error is drawn symmetric about zero.
 """
 
-from perfnb.plots.graphs import agreement, curves, head_motion, score_bars, training_history
+from perfnb.plots.graphs import agreement, curves, head_motion, training_history
 from perfnb.plots.interactive import slider
 from perfnb.plots.lines import Panel, panels
 from perfnb.plots.look import COLOURS, show_source, style
 from perfnb.plots.ranges import ranges
+from perfnb.plots.scores import score_bars, skill_dots
 from perfnb.plots.scroll import scroller
 from perfnb.plots.slices import film_strip, map_grid, map_rows, masks_outline, montage
 from perfnb.plots.tiles import tiles
@@ -29,6 +30,7 @@ __all__ = [
     "score_bars",
     "scroller",
     "show_source",
+    "skill_dots",
     "slider",
     "style",
     "tiles",
