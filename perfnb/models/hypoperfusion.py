@@ -1,4 +1,4 @@
-"""Late tissue of every test patient, as each evaluated model, the teachers and a plain rule see it."""
+"""Late tissue of every test patient, as models, teachers and a plain rule see it."""
 
 from collections.abc import Mapping, Sequence
 

@@ -4,7 +4,7 @@ Slices are (H, W) with H = Y and W = X, drawn with the origin at the lower left.
 colour range, from `perfnb.maps`; every error is drawn symmetric about zero.
 """
 
-from perfnb.plots.graphs import agreement, curves, head_motion, training_history
+from perfnb.plots.graphs import agreement, curves, head_motion, sparkline, training_history
 from perfnb.plots.interactive import slider
 from perfnb.plots.lines import Panel, panels
 from perfnb.plots.look import COLOURS, show_source, style
@@ -32,6 +32,7 @@ __all__ = [
     "show_source",
     "skill_dots",
     "slider",
+    "sparkline",
     "style",
     "tiles",
     "training_history",

@@ -90,6 +90,29 @@ def training_history(history: pd.DataFrame, best_epoch: int | None = None) -> Fi
     return figure
 
 
+def sparkline(
+    epochs: Sequence[float], values: Sequence[float], best_epoch: int | None = None
+) -> Figure:
+    """Draw a curve without axes, the size of a line of text, with a dot at the kept epoch.
+
+    Parameters
+    ----------
+    epochs, values : floats, shape (epochs,)
+        What is drawn.
+    best_epoch : int or None
+        The epoch whose weights were kept; no dot where None.
+    """
+    epochs, values = np.asarray(epochs), np.asarray(values, float)
+    figure, axes = subplots(1, 1, (0.9, 0.3))
+    ax = axes[0, 0]
+    ax.axis("off")
+    ax.plot(epochs, values, color="#4d7cc3", linewidth=1.2)
+    kept = epochs == best_epoch
+    ax.plot(epochs[kept], values[kept], "o", color="#d1495b", ms=3.5)
+    ax.margins(0.06, 0.15)
+    return figure
+
+
 def head_motion(
     times_s: Sequence[float],
     parameters: np.ndarray,
