@@ -66,6 +66,13 @@ class Grid:
         return _average(self.backward(np.where(mask, slices, 0)), weight, least=0.5)
 
     @property
+    def voxel_ml(self) -> float:
+        """Volume of one voxel that networks see [ml]."""
+        x, y, z = self._turned_shape
+        own = abs(float(np.linalg.det(self.affine[:3, :3]))) / 1000.0
+        return own * max(x, y) ** 2 * z / (self.matrix**2 * self.slices)
+
+    @property
     def _orientation(self) -> np.ndarray:
         return nib.orientations.io_orientation(self.affine)
 

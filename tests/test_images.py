@@ -92,12 +92,16 @@ def test_slices_with_little_tissue_do_not_count(maps):
 def test_physical_errors_of_a_shift_and_of_noise(maps):
     reference, _, tissue = maps
     shifted = images.physical_errors(10 * reference, 10 * reference + 2.5, tissue)
-    assert shifted == pytest.approx({"MAE": 2.5, "RMSE": 2.5, "bias": 2.5, "r": 1.0})
+    assert shifted == pytest.approx(
+        {"MAE": 2.5, "RMSE": 2.5, "bias": 2.5, "r": 1.0, "high_bias": 2.5}
+    )
     noise = np.random.default_rng(1).normal(0, 1, reference.shape)
     noisy = images.physical_errors(10 * reference, 10 * reference + noise, tissue)
     assert noisy["RMSE"] == pytest.approx(1, rel=0.1)
     assert noisy["MAE"] == pytest.approx(np.sqrt(2 / np.pi), rel=0.1)
     assert abs(noisy["bias"]) < 0.1
+    low = np.minimum(10 * reference, np.quantile(10 * reference[tissue], 0.9) - 1)
+    assert images.physical_errors(10 * reference, low, tissue)["high_bias"] < -1
 
 
 def test_the_correlation_with_a_constant_map_is_not_a_number(maps):

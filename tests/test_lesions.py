@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 
 from perfnb.metrics import lesions
@@ -35,3 +36,29 @@ def test_bad_input_is_named():
         lesions.dice(np.ones(3, bool), np.ones(4, bool))
     with pytest.raises(ValueError, match="tissue has shape"):
         lesions.hypoperfusion(np.ones(3), np.ones(4, bool))
+
+
+def test_late_tissue_is_late_against_the_brains_own_median():
+    ttp = np.array([20.0, 21.0, 22.0, 23.4, 23.6, 40.0])
+    tissue = np.array([1, 1, 1, 1, 1, 0], bool)
+    np.testing.assert_array_equal(
+        lesions.late_tissue(ttp, tissue), lesions.late_tissue(ttp + 9, tissue)
+    )
+    assert lesions.late_tissue(ttp, tissue, 1.5).tolist() == [False] * 4 + [True, False]
+    with pytest.raises(ValueError, match="tissue is empty"):
+        lesions.late_tissue(ttp, ~np.ones(6, bool))
+
+
+def test_agreement_counts_volumes_of_all_and_overlaps_of_large_lesions():
+    truth, half = np.ones(10, bool), np.arange(10) < 5
+    rows = []
+    for patient, voxel_ml in (("a", 1.0), ("b", 1.0), ("c", 0.1)):
+        for row in lesions.read_outs(truth, {"half": half, "all": truth}, voxel_ml):
+            rows.append({"cohort": "acute", "patient": patient, **row})
+    found = lesions.agreement(pd.DataFrame(rows), 0, ["all", "half", "never"]).set_index("method")
+    assert found.index.tolist() == ["all", "half"] and (found["n"] == 3).all()
+    assert found.loc["all", ["difference_ml", "limits_low", "dice"]].tolist() == [0, 0, 1]
+    assert found.loc["half", "large"] == 2  # 1 ml is too small to overlap
+    assert found.loc["half", "dice"] == pytest.approx(2 / 3)
+    assert found.loc["half", "difference_ml"] == pytest.approx(-(5 + 5 + 0.5) / 3)
+    assert found.loc["half", "limits_low"] < found.loc["half", "difference_ml"]

@@ -189,7 +189,11 @@ def test_predicted_maps_lie_in_the_brain_and_resemble_the_reference(trained):
     reference = volume(given if given.exists() else data / "references" / path.name)
     assert correlation(drawn, reference, inside & mask) > 0.3
     table = pd.read_csv(evaluation / "metrics.csv")
-    assert set(table.patient) == {name} and set(table.model) == {"pix2pix", "constant"}
+    assert set(table.patient) == {name} and set(table.model) == {
+        "pix2pix",
+        "constant",
+        "pre-bolus only",
+    }
 
 
 @pytest.fixture(scope="module")

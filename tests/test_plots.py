@@ -135,10 +135,10 @@ def test_score_bars_show_mean_and_sd_of_each_map_and_model(n):
     assert draw(figure) <= 9.5
     assert len(figure.axes) == 4
     heights = [bar.get_height() for bar in figure.axes[0].patches]
-    np.testing.assert_allclose(heights, [scores(n)["value"].mean()] * 6)
+    np.testing.assert_allclose(heights, [scores(n)["value"].mean()] * 4)
     assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["CBF", "Tmax"]
     assert len(figure.legends[0].texts) == 3
-    assert len(figure.axes[0].containers) == (12 if n > 1 else 6)
+    assert len(figure.axes[0].containers) == (8 if n > 1 else 4)
     with pytest.raises(ValueError, match="no measure"):
         plots.score_bars(scores(n), "Dice")
 
@@ -227,3 +227,15 @@ def test_ranges_show_every_patient_and_the_published_band():
     assert not figure.axes[1].patches
     with pytest.raises(ValueError, match="height"):
         plots.ranges(values, {"height [m]": (1.0, 2.0)})
+
+
+def test_skill_dots_leave_out_what_has_no_skill():
+    head = dict(cohort="acute", against="truth", measure="MAE_physical", low=0.2, high=0.6)
+    rows = [dict(head, map=m, model="pix2pix", skill=s) for m, s in (("CBF", 0.4), ("TTP", np.nan))]
+    figure = plots.skill_dots(pd.DataFrame(rows))
+    draw(figure)
+    ax = figure.axes[0]
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["CBF", "TTP"]
+    assert ax.containers[0].lines[0].get_xdata()[0] == 0.4
+    with pytest.raises(ValueError, match="no skill to draw"):
+        plots.skill_dots(pd.DataFrame(rows)[:0])

@@ -178,7 +178,12 @@ def test_run_table_has_a_row_per_model_with_scores_and_links(tmp_path):
     (folder / "evaluation").mkdir(parents=True)
     summary = {"epochs": 7, "best_epoch": 5, "plateau_reached": True}
     (folder / "training.json").write_text(json.dumps(summary))
-    pd.DataFrame({"epoch": [1, 2], "seconds": [1.5, 2.5]}).to_csv(folder / "history.csv")
+    history = {"epoch": [1, 2], "seconds": [1.5, 2.5], "validation_mae": [0.3, 0.2]}
+    pd.DataFrame(history).to_csv(folder / "history.csv")
+    head = {"cohort": "acute", "model": "pix2pix", "map": "CBF", "against": "reference"}
+    skills = [head | {"measure": m, "skill": v} for m, v in (("MAE_physical", 0.31), ("SSIM", 0.9))]
+    (tmp_path / "results" / "tiny").mkdir(parents=True)
+    pd.DataFrame(skills).to_csv(tmp_path / "results" / "tiny" / "skill.csv")
     row = {"model": "pix2pix", "against": "reference", "region": "tissue"}
     row |= {"measure": "MAE_physical", "unit": "ml/100g/min"}
     rows = [row | {"value": 4.0}, row | {"value": 5.0}, row | {"model": "constant", "value": 99.0}]
@@ -190,6 +195,10 @@ def test_run_table_has_a_row_per_model_with_scores_and_links(tmp_path):
     assert "| 7 (5) | yes | 4 |" in line
     assert "| 4.50 ml/100g/min |" in line
     assert "notebooks/07_evaluate--acute--pix2pix--CBF.ipynb" in line
+    assert "| 0.31 | [run]" in line and "0.9" not in line
+    (drawn,) = report_pages.write_curves(pages.plan(MATRIX), "tiny", tmp_path, tmp_path / "curves")
+    assert drawn.stat().st_size > 100 and f"](curves/{drawn.name})" in line
+    assert "over 2 epochs, from 0.300 to 0.200" in line
 
 
 def test_build_page_lists_seconds_study_and_versions(tmp_path):

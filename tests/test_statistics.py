@@ -69,3 +69,19 @@ def test_the_bootstrap_refuses_one_patient_and_odd_levels():
         statistics.bootstrap_interval([1.0], seed=0)
     with pytest.raises(ValueError, match="level=95"):
         statistics.bootstrap_interval([1.0, 2.0], seed=0, level=95)
+
+
+def test_t_interval_covers_as_often_as_it_says_where_the_bootstrap_does_not():
+    rng = np.random.default_rng(0)
+    samples = rng.normal(1.0, 1.0, (400, 8))
+    exact = [statistics.t_interval(sample) for sample in samples]
+    drawn = [statistics.bootstrap_interval(sample, 0, repeats=400) for sample in samples]
+    t, bootstrap = (np.mean([low < 1 < high for low, high in found]) for found in (exact, drawn))
+    assert 0.93 <= t <= 0.97 and bootstrap < t
+    low, high = statistics.t_interval(samples[:, 0], samples[:, 1] - 1)
+    assert low < 1 < high and high - low < 0.5
+    told = stats.ttest_ind(samples[0], samples[1, :5], equal_var=False).confidence_interval(0.9)
+    assert statistics.t_interval(samples[0], samples[1, :5], 0.9) == pytest.approx(tuple(told))
+    assert statistics.t_interval(np.full(5, 2.0), np.full(6, 0.5)) == (1.5, 1.5)
+    with pytest.raises(ValueError, match="at least 2 patients"):
+        statistics.t_interval(np.array([1.0]))

@@ -47,7 +47,7 @@ def test_one_patient_has_every_row_once_with_its_unit():
     assert list(rows.columns) == list(tables.COLUMNS)
     assert not rows.duplicated(list(tables.KEY)).any()
     counts = rows.groupby(["against", "region"]).size().to_dict()
-    assert counts == {("reference", "slice"): 4, ("reference", "tissue"): 8, ("truth", "tissue"): 4}
+    assert counts == {("reference", "slice"): 4, ("reference", "tissue"): 9, ("truth", "tissue"): 5}
     units = dict(zip(rows["measure"], rows["unit"], strict=True))
     assert units["MAE"] == "scaled" and units["PSNR"] == "dB" and units["r"] == "1"
     assert units["MAE_physical"] == units["RMSE_physical"] == units["bias"] == "s"
@@ -81,7 +81,7 @@ def test_collect_keeps_a_shared_baseline_once(tmp_path):
         rows = rows_of(model) + rows_of("constant")
         pd.DataFrame(rows).to_csv(tmp_path / f"{model}.csv", index=False)
     table = tables.collect(sorted(tmp_path.glob("*.csv")))
-    assert table.groupby("model").size().to_dict() == dict.fromkeys(set(table["model"]), 12)
+    assert table.groupby("model").size().to_dict() == dict.fromkeys(set(table["model"]), 13)
     assert not table.duplicated(list(tables.KEY)).any()
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import pandas as pd
 from pages import Page
 
+from perfnb import plots
+
 PACKAGES = (
     "jupyter-book", "matplotlib", "nibabel", "nilearn", "numpy", "pandas",
     "papermill", "safetensors", "scikit-image", "scipy", "snakemake", "torch",
@@ -20,6 +22,7 @@ SCORES = {
     "MAE, tissue": {"region": "tissue", "measure": "MAE_physical"},
 }
 NOTHING = "–"
+TRAINING = ("05_train", "06_finetune")
 
 
 def runs_page(pages: list[Page], study: str, home: Path) -> str:
@@ -39,13 +42,14 @@ def runs_page(pages: list[Page], study: str, home: Path) -> str:
     str
         MyST Markdown.
     """
-    trained = [p for p in pages if p.chapter in ("05_train", "06_finetune")]
+    trained = [p for p in pages if p.chapter in TRAINING]
     evaluated = {_key(p): p for p in pages if p.chapter == "07_evaluate"}
-    rows = []
+    told, rows = skills(home / "results" / study), []
     for page in trained:
         folder = home.joinpath("runs", study, page.cohort, f"{page.model_name}-{page.map_name}")
         row = {"cohort": page.cohort, "map": page.map_name, "model": page.model_name}
-        row |= training_facts(folder) | scores(folder, page.model_name)
+        row |= training_facts(folder) | {"curve": _curve_cell(folder, page)}
+        row |= scores(folder, page.model_name) | {"skill": told.get(_key(page), NOTHING)}
         row["chapters"] = f"[run](../{page.docname}.ipynb)"
         if _key(page) in evaluated:
             row["chapters"] += f", [scores](../{evaluated[_key(page)].docname}.ipynb)"
@@ -56,6 +60,65 @@ def runs_page(pages: list[Page], study: str, home: Path) -> str:
 
 def _key(page: Page) -> tuple:
     return page.cohort, page.model_name, page.map_name
+
+
+def write_curves(pages: list[Page], study: str, home: Path, folder: Path) -> list[Path]:
+    """Draw the validation error of every training as a picture the size of a line of text.
+
+    Parameters
+    ----------
+    pages, study, home
+        As in `runs_page`.
+    folder : Path
+        Where the pictures go, `<execution>.png`; made if missing.
+
+    Returns
+    -------
+    list of Path
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for page in pages:
+        run = home.joinpath("runs", study, page.cohort or "", f"{page.model_name}-{page.map_name}")
+        history = _history(run) if page.chapter in TRAINING else None
+        if history is not None:
+            best = _read_json(run / "training.json").get("best_epoch")
+            written.append(folder / f"{page.execution}.png")
+            figure = plots.sparkline(history["epoch"], history["validation_mae"], best)
+            figure.savefig(written[-1], dpi=200, transparent=True)
+    return written
+
+
+def _history(folder: Path):
+    """Validation error of every epoch; None where a training left none."""
+    path = folder / "history.csv"
+    history = pd.read_csv(path) if path.is_file() else pd.DataFrame()
+    return history if {"epoch", "validation_mae"} <= set(history) else None
+
+
+def _curve_cell(folder: Path, page: Page) -> str:
+    """The picture of a training, as Markdown, with the words that describe it."""
+    history = _history(folder)
+    if history is None:
+        return NOTHING
+    error = history["validation_mae"]
+    alt = (
+        f"validation error over {len(error)} epochs, from {error.iloc[0]:.3f} to {error.min():.3f}"
+    )
+    return f"![{alt}](curves/{page.execution}.png){{width=90px}}"
+
+
+def skills(results: Path) -> dict[tuple, str]:
+    """Read the skill of each model in tissue, mean absolute error against the reference."""
+    path = results / "skill.csv"
+    if not path.is_file():
+        return {}
+    table = pd.read_csv(path)
+    table = table[(table["against"] == "reference") & (table["measure"] == "MAE_physical")]
+    return {
+        (row["cohort"], row["model"], row["map"]): f"{row['skill']:.2f}"
+        for _, row in table.dropna(subset="skill").iterrows()
+    }
 
 
 def training_facts(folder: Path) -> dict[str, str]:
@@ -195,9 +258,12 @@ The links lead to the same chapters, run for the others.
 The *best* one, in brackets, is the one whose weights were kept.
 *Plateau* says whether the validation error stopped falling before the allowed epochs were used up.
 *Seconds* is training time.
+*Curve* is the error of the validation patients over the epochs, the dot the kept one.
 Scores are means over the test patients, against the reference maps.
 *SSIM, slice* is measured as in the paper: whole slices scaled to [-1, 1], background included.
 *SSIM, tissue* and *MAE, tissue* count only grey and white matter.
+*Skill* puts that MAE between the constant (0) and the noise-free teacher (1).
+A dash stands where it has none: see [](../notebooks/08_compare.ipynb).
 
 Preparation of the cohorts: {prepared}.
 """

@@ -18,7 +18,7 @@ import yaml
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from pages import Page, plan, read_execution, to_page  # noqa: E402
-from report_pages import build_page, runs_page  # noqa: E402
+from report_pages import build_page, runs_page, write_curves  # noqa: E402
 
 from perfnb import study as studies  # noqa: E402
 
@@ -62,6 +62,7 @@ def stage(study: str, home: Path, source: Path) -> list[Page]:
     (source / "notebooks").mkdir()
     for page, notebook in executed.items():
         nbformat.write(to_page(notebook, page, study), source / f"{page.docname}.ipynb")
+    write_curves(pages, study, home, source / "book" / "curves")
     for name, text in generated.items():
         (source / "book" / name).write_text(text, encoding="utf-8")
     _write_settings(source, study, pages)

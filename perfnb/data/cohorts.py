@@ -22,17 +22,10 @@ from perfnb.study import COHORTS, write_json
 SUFFIXES = ("_dsc", "_perf", "_pwi", "_bold")
 SPLITS = ("train", "validation", "test")
 NO_AIF = "no_aif"
-READERS = (
-    "__init__",
-    "cohorts",
-    "leaks",
-    "preparation",
-    "realism",
-    "scaling",
-    "slices",
-    "truths",
-    "twins",
-)  # the other modules draw the phantom
+READERS = (  # the other modules draw the phantom
+    *("__init__", "cohorts", "controls", "leaks", "prebolus", "preparation"),
+    *("realism", "scaling", "slices", "truths", "twins"),
+)
 TRUTH = Path("derivatives") / "truth"
 
 
@@ -117,6 +110,27 @@ def make_phantoms(
                 phantom.write_patient(patient, folder, name)
                 done.touch()
     return find_cases(folder)[:count]
+
+
+def scan_again(case: Case, noise_draw: int = 1) -> phantom.Patient:
+    """Draw a simulated patient once more: the same brain, bolus and motion, other noise.
+
+    Raises
+    ------
+    ValueError
+        The film is not of a simulated patient of this folder.
+    """
+    folder = case.series_path.parents[2]
+    stamp, told = (
+        folder / "phantom.json", folder / TRUTH / case.patient / f"{case.patient}_truth.json",
+    )  # fmt: skip
+    if not (stamp.is_file() and told.is_file()):
+        raise ValueError(f"{case.series_path} is no simulated film: it cannot be scanned again")
+    recipe, seed = json.loads(stamp.read_text()), json.loads(told.read_text())["seed"]
+    known = ("phantom", "cohort", "shape", "seed")
+    options = {name: value for name, value in recipe.items() if name not in known}
+    shape = tuple(recipe["shape"])
+    return phantom.draw_patient(recipe["cohort"], seed, shape, noise_draw=noise_draw, **options)
 
 
 def patient_seed(cohort: str, seed: int, index: int) -> int:

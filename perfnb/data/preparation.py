@@ -86,6 +86,7 @@ def prepare_patient(case: Case, settings: Mapping) -> Prepared:
         "baseline_last": baseline.last,
         "baseline_level": round(level, 4),
         "voxels_not_finite": film.not_finite,
+        "voxel_ml": round(grid.voxel_ml, 5),
         **facts,
     }
     return Prepared(

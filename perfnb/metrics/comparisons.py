@@ -25,17 +25,7 @@ def pairs(table: pd.DataFrame, first: str, second: str) -> tuple[np.ndarray, np.
     ValueError
         A patient that only one of the two models has.
     """
-    wide = tables.pick(table, model=(first, second)).pivot(
-        index="patient", columns="model", values="value"
-    )
-    wide = wide.reindex(columns=[first, second])
-    alone = wide.index[wide.isna().sum(axis=1) == 1]
-    if len(alone):
-        raise ValueError(
-            f"patients {list(alone)} have a value for only one of {first} and {second}: "
-            "run chapter 07_evaluate for both models"
-        )
-    wide = wide.dropna()
+    wide = _side_by_side(table, ["patient"], first, second)
     return wide[first].to_numpy(), wide[second].to_numpy()
 
 
@@ -67,12 +57,12 @@ def compare_models(
     keys = ["cohort", "map", "against", "region", "measure", "unit"]
     graded = [name for name, measure in tables.MEASURES.items() if measure.better != "zero"]
     rows = []
-    for key, part in tables.ordered(tables.pick(table, measure=graded)).groupby(keys, sort=False):
-        part = _finite_patients(tables.pick(part, model=(first, second)))
-        a, b = pairs(part, first, second)
-        if len(a):
-            head = {**dict(zip(keys, key, strict=True)), "first": first, "second": second}
-            rows.append({**head, **_one_comparison(a, b, head, seed, min_pairs)})
+    chosen = tables.ordered(tables.pick(table, measure=graded, model=(first, second)))
+    wide = _side_by_side(chosen, [*keys, "patient"], first, second)
+    for key, part in wide.groupby(level=keys, sort=False):
+        head = {**dict(zip(keys, key, strict=True)), "first": first, "second": second}
+        a, b = part[first].to_numpy(), part[second].to_numpy()
+        rows.append({**head, **_one_comparison(a, b, head, seed, min_pairs)})
     found = pd.DataFrame(rows)
     if len(found):
         family = found.groupby(["cohort", "against", "region", "measure"])["p"]
@@ -127,10 +117,28 @@ def sentence(row: pd.Series) -> str:
     return f"{head}; {tail}; p = {row['p']:.2g}, Holm {row['p_holm']:.2g}: {row['verdict']}."
 
 
-def _finite_patients(part: pd.DataFrame) -> pd.DataFrame:
-    """Rows without the patients for whom a model has no finite value (r of a constant map)."""
-    lost = part.loc[~np.isfinite(part["value"]), ["model", "patient"]]
-    return part[~part["patient"].isin(lost["patient"])] if len(lost) else part
+def _side_by_side(table: pd.DataFrame, index: list[str], first: str, second: str) -> pd.DataFrame:
+    """A column per model; without the rows in which one has no finite value (r of a constant).
+
+    Raises ValueError for a patient that only one of the two models has.
+    """
+    table = tables.pick(table, model=(first, second))
+    finite = np.isfinite(table["value"])
+    table = table.assign(value=table["value"].where(finite, np.inf))  # NaN: missing altogether
+    order = table[index].drop_duplicates()
+    wide = table.pivot(index=index, columns="model", values="value")
+    wide = wide.reindex(columns=[first, second])
+    lost = wide.index[wide.isna().sum(axis=1) == 1]
+    if len(lost) and not wide.isna().all().any():
+        alone = sorted(set(lost.get_level_values("patient")))
+        raise ValueError(
+            f"patients {alone} have a value for only one of {first} and {second}: "
+            "run chapter 07_evaluate for both models"
+        )
+    wide = wide.dropna()
+    wide = wide[np.isfinite(wide).all(axis=1)]
+    order = pd.MultiIndex.from_frame(order) if len(index) > 1 else pd.Index(order["patient"])
+    return wide.reindex(order[order.isin(wide.index)])
 
 
 def _one_comparison(a, b, head, seed, min_pairs) -> dict:

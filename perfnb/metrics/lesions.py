@@ -1,6 +1,13 @@
 """Read-outs of a lesion: which voxels are hypoperfused, how much volume, how much overlap."""
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
+import pandas as pd
+
+from perfnb.metrics import statistics
+
+LEAST_ML = 3.0  # a true lesion below it is too small for an overlap to mean something
 
 
 def hypoperfusion(tmax: np.ndarray, tissue: np.ndarray, threshold_s: float = 6.0) -> np.ndarray:
@@ -27,6 +34,115 @@ def hypoperfusion(tmax: np.ndarray, tissue: np.ndarray, threshold_s: float = 6.0
     tmax, tissue = np.asarray(tmax), np.asarray(tissue, bool)
     _same_shape("tmax", tmax, "tissue", tissue)
     return (tmax > threshold_s) & tissue
+
+
+def late_tissue(ttp: np.ndarray, tissue: np.ndarray, threshold_s: float = 2.5) -> np.ndarray:
+    """Tissue whose bolus peaks late against the rest of the brain: TTP - median TTP > 2.5 s.
+
+    The plain rule that any lesion map has to beat: it needs no arterial input and no network.
+
+    Parameters
+    ----------
+    ttp : float array, any shape
+        TTP [s], from any moment on.
+    tissue : bool array, the same shape
+        Grey and white matter; the median is over it.
+    threshold_s : float
+        Lateness [s] above which tissue counts.
+
+    Returns
+    -------
+    bool array, the same shape
+
+    Raises
+    ------
+    ValueError
+        Shapes that differ; empty tissue.
+    """
+    ttp, tissue = np.asarray(ttp), np.asarray(tissue, bool)
+    _same_shape("ttp", ttp, "tissue", tissue)
+    if not tissue.any():
+        raise ValueError("tissue is empty, expected grey and white matter: check the tissue mask")
+    return (ttp - np.median(ttp[tissue]) > threshold_s) & tissue
+
+
+def read_outs(truth: np.ndarray, masks: Mapping[str, np.ndarray], voxel_ml: float) -> list[dict]:
+    """Volume of each method's lesion beside the true one, and their overlap.
+
+    Parameters
+    ----------
+    truth : bool array, any shape
+        The true lesion of one patient.
+    masks : mapping of method to bool array, the same shape
+        What each method calls lesion.
+    voxel_ml : float
+        Volume of one voxel [ml].
+
+    Returns
+    -------
+    list of dict
+        method, true_ml, ml, dice; one each.
+    """
+    true_ml = volume_ml(truth, voxel_ml)
+    return [
+        {
+            "method": method,
+            "true_ml": true_ml,
+            "ml": volume_ml(mask, voxel_ml),
+            "dice": dice(truth, mask),
+        }
+        for method, mask in masks.items()
+    ]
+
+
+def agreement(rows: pd.DataFrame, seed: int, order: Sequence[str]) -> pd.DataFrame:
+    """How lesions of each method agree with the true ones, over patients.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Columns cohort, patient, method, true_ml, ml, dice, from `read_outs`.
+    seed : int
+        Of the bootstrap.
+    order : sequence of str
+        Methods in the order of the rows; those that are missing are left out.
+
+    Returns
+    -------
+    DataFrame
+        Rows cohort, method. n; the mean difference of volumes with its limits of agreement
+        (mean ± 1.96 SD, Bland and Altman) and the mean absolute one [ml], of all patients; and, of
+        `large` patients whose true lesion has LEAST_ML at least, the median overlap and its
+        bootstrap interval.
+    """
+    found = []
+    for cohort, of_cohort in rows.groupby("cohort"):
+        for method in (name for name in order if name in set(of_cohort["method"])):
+            part = of_cohort[of_cohort["method"] == method]
+            found.append({"cohort": cohort, "method": method} | _agreement(part, seed))
+    return pd.DataFrame(found)
+
+
+def _agreement(part: pd.DataFrame, seed: int) -> dict[str, float]:
+    """Agreement of one method's lesions with the true ones."""
+    difference = part["ml"] - part["true_ml"]
+    spread = 1.96 * difference.std() if len(part) > 1 else np.nan
+    overlap = part.loc[part["true_ml"] >= LEAST_ML, "dice"].to_numpy()
+    ends = (np.nan, np.nan)
+    if len(overlap) > 1:
+        ends = statistics.bootstrap_interval(overlap, seed, np.median)
+    return {
+        "n": len(part),
+        "true_ml": part["true_ml"].mean(),
+        "difference_ml": difference.mean(),
+        "limits_low": difference.mean() - spread,
+        "limits_high": difference.mean() + spread,
+        "absolute_ml": difference.abs().mean(),
+        "large": len(overlap),
+        "dice": np.median(overlap) if len(overlap) else np.nan,
+        "dice_low": ends[0],
+        "dice_high": ends[1],
+    }
 
 
 def volume_ml(mask: np.ndarray, voxel_ml: float) -> float:

@@ -129,13 +129,57 @@ def bootstrap_interval(
         Fewer than two values, values that are not finite, a level outside (0, 1).
     """
     values = np.asarray(values, float)
+    _check_values(values, level)
+    drawn = np.random.default_rng(seed).integers(len(values), size=(repeats, len(values)))
+    tail = (1 - level) / 2
+    low, high = np.quantile(statistic(values[drawn], axis=1), [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def t_interval(
+    values: np.ndarray, others: np.ndarray | None = None, level: float = 0.95
+) -> tuple[float, float]:
+    """Interval of a mean, or of the difference of two groups' means, by Student's t.
+
+    The bootstrap's percentiles are too narrow for fewer than about fifteen patients: of ten drawn
+    again, too many are the same. Where something is decided, this interval is used.
+
+    Parameters
+    ----------
+    values : float array, shape (patients,)
+        One value per patient.
+    others : float array, shape (other patients,), optional
+        A second group, not paired with the first, of another variance (Welch's test).
+    level : float
+        Coverage, between 0 and 1.
+
+    Returns
+    -------
+    tuple of two floats
+        Lower and upper end of mean(values), or of mean(values) - mean(others).
+
+    Raises
+    ------
+    ValueError
+        As `bootstrap_interval`.
+    """
+    groups = [np.asarray(group, float) for group in (values, others) if group is not None]
+    for group in groups:
+        _check_values(group, level)
+    middle = groups[0].mean() - sum(group.mean() for group in groups[1:])
+    errors = np.array([group.var(ddof=1) / len(group) for group in groups])  # of each mean, squared
+    if not errors.sum() > 0:
+        return float(middle), float(middle)
+    freedom = errors.sum() ** 2 / sum(errors**2 / [len(group) - 1 for group in groups])  # Welch's
+    half = float(stats.t.ppf((1 + level) / 2, freedom) * np.sqrt(errors.sum()))
+    return float(middle) - half, float(middle) + half
+
+
+def _check_values(values: np.ndarray, level: float) -> None:
+    """Stop where there is nothing to draw again, or a level that is none."""
     if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
         raise ValueError(
             f"values has shape {values.shape}, expected at least 2 patients, all finite"
         )
     if not 0 < level < 1:
         raise ValueError(f"level={level}, expected a number between 0 and 1, such as 0.95")
-    drawn = np.random.default_rng(seed).integers(len(values), size=(repeats, len(values)))
-    tail = (1 - level) / 2
-    low, high = np.quantile(statistic(values[drawn], axis=1), [tail, 1 - tail])
-    return float(low), float(high)

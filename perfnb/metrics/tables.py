@@ -12,7 +12,11 @@ from perfnb.metrics import images
 
 COLUMNS = tuple("study cohort patient map model against region measure unit value".split())
 KEY = COLUMNS[:8]
-MODELS = ("pix2pix", "temp-pix2pix", "constant", "classical")
+NETWORKS = ("pix2pix", "temp-pix2pix")
+FLOORS = ("constant", "pre-bolus only")  # a map without the bolus
+CEILINGS = ("second noise draw", "noise-free teacher")  # what made the references, made again
+CLASSICAL = ("classical", "block-circulant SVD", "parametric")  # compete against the truth only
+MODELS = (*NETWORKS, *FLOORS, *CEILINGS, *CLASSICAL)
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ MEASURES = {
         Measure("RMSE_physical", None, "lower", 2),
         Measure("bias", None, "zero", 2),
         Measure("r", "1", "higher", 2),
+        Measure("high_bias", None, "zero", 2),
     )
 }
 PAPER = ("MAE", "NRMSE", "SSIM", "PSNR")  # the four measures of the paper, on the scale [-1, 1]
@@ -62,9 +67,9 @@ def evaluate_patient(
     Parameters
     ----------
     study, cohort, patient, map_name, model : str
-        What is scored; `model` is pix2pix, temp-pix2pix, constant or classical.
+        What is scored; `model` is one of MODELS.
     prediction_scaled, reference_scaled : float arrays, shape (Z, H, W)
-        Maps on [-1, 1], background -1. Not used for the model "classical".
+        Maps on [-1, 1], background -1. Not used for the models in CLASSICAL.
     prediction, reference : float arrays, shape (Z, H, W)
         The same maps in the unit of the map.
     tissue : bool array, shape (Z, H, W)
@@ -76,19 +81,21 @@ def evaluate_patient(
     -------
     list of dict
         Keys as in `COLUMNS`. Against the reference: whole slices and tissue; against the truth:
-        tissue in physical units. "classical" is the reference itself, so it has no row against it.
+        tissue in physical units. "classical" is the reference itself, and the other routes in
+        CLASSICAL read the same film, so they have no row against it.
 
     Raises
     ------
     ValueError
-        An unknown map or model; "classical" without truth; arrays as in `perfnb.metrics.images`.
+        An unknown map or model; a classical route without truth; arrays as in
+        `perfnb.metrics.images`.
     """
     unit = maps.spec(map_name).unit
     _known_model(model)
-    if model == "classical" and truth is None:
-        raise ValueError("model='classical' has no truth: it can be scored against the truth only")
+    if model in CLASSICAL and truth is None:
+        raise ValueError(f"{model=} has no truth: it can be scored against the truth only")
     found = []
-    if model != "classical":
+    if model not in CLASSICAL:
         scaled = (reference_scaled, prediction_scaled)
         found.append(("reference", "slice", images.slice_scores(*scaled)))
         found.append(("reference", "tissue", images.tissue_scores(*scaled, tissue)))
@@ -239,7 +246,8 @@ def average_patient(table: pd.DataFrame) -> str:
 def _physical(reference, prediction, tissue) -> Mapping[str, float]:
     """Physical errors under the names of the table."""
     errors = images.physical_errors(reference, prediction, tissue)
-    return dict(zip(PHYSICAL, (errors[name] for name in ("MAE", "RMSE", "bias", "r")), strict=True))
+    named = zip(PHYSICAL, ("MAE", "RMSE", "bias", "r"), strict=True)
+    return {name: errors[key] for name, key in named} | {"high_bias": errors["high_bias"]}
 
 
 def _known_model(model: str) -> None:

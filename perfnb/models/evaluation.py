@@ -11,9 +11,10 @@ import pandas as pd
 from torch import nn
 
 from perfnb.data.cohorts import find_cases
+from perfnb.data.controls import read_controls
 from perfnb.data.slices import Scaling, Slab, Slices, read_scaling
 from perfnb.grid import Grid
-from perfnb.metrics.tables import COLUMNS, evaluate_patient
+from perfnb.metrics.tables import CLASSICAL, COLUMNS, evaluate_patient
 from perfnb.models.checkpoints import load_weights
 from perfnb.models.networks import make_generator
 from perfnb.study import COHORTS, READING, Run, cohort_key, require, write_atomic
@@ -84,7 +85,7 @@ def constant_value(run: Run, trained_on: str | None) -> float:
 def score(
     run: Run, test: Slices, predictions: Mapping[str, np.ndarray], constant: float
 ) -> pd.DataFrame:
-    """Score every test patient: the model, the constant, and the reference against the truth.
+    """Score every test patient: the model, floors and ceilings, and classical routes.
 
     Parameters
     ----------
@@ -108,8 +109,12 @@ def score(
         fill = test.scaling.forward(name, np.full(slab.mask.shape, constant))
         filled = np.where(slab.mask, fill, np.float32(-1))
         models = {run.model_name: scaled, "constant": filled}
+        for control, drawn in read_controls(test.folder, patient, name).items():
+            models[control] = np.where(slab.mask, test.scaling.forward(name, drawn), np.float32(-1))
         if slab.truth is not None:
             models["classical"] = slab.reference
+        else:  # other classical routes compete against the truth only
+            models = {m: drawn for m, drawn in models.items() if m not in CLASSICAL}
         for model, drawn in models.items():
             rows += evaluate_patient(
                 study=run.study,

@@ -10,17 +10,6 @@ from matplotlib.figure import Figure
 from perfnb import maps
 from perfnb.plots.look import COLOURS, CYCLE, MUTED, WIDTH, subplots
 
-LABELS = {
-    "MAE": "MAE on [−1, 1]",
-    "NRMSE": "NRMSE",
-    "SSIM": "SSIM",
-    "PSNR": "PSNR [dB]",
-    "MAE_physical": "MAE",
-    "RMSE_physical": "RMSE",
-    "r": "correlation r",
-}
-HIGHER_IS_BETTER = ("SSIM", "PSNR", "r")
-
 
 def curves(
     times_s: Sequence[float],
@@ -65,48 +54,6 @@ def curves(
     return figure
 
 
-def score_bars(
-    table: pd.DataFrame,
-    measure: str | Sequence[str] = ("MAE", "NRMSE", "SSIM", "PSNR"),
-    models: Sequence[str] = ("pix2pix", "temp-pix2pix", "constant"),
-) -> Figure:
-    """Mean score per map and model, SD over patients as error bar, a dot per patient.
-
-    The form of the paper's figures 5 and 7, with the constant beside the networks.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Tidy rows (map, model, measure, value) of one cohort, `against` and region.
-    measure : str or list of str
-        One panel each.
-    models : list of str
-        Which models, in the order of the bars; one that the table lacks is left out.
-
-    Raises
-    ------
-    ValueError
-        A measure that the table lacks.
-    """
-    measures = [measure] if isinstance(measure, str) else list(measure)
-    lost = [name for name in measures if name not in set(table["measure"])]
-    if lost:
-        raise ValueError(f"table has no measure {lost}, it has {sorted(set(table['measure']))}")
-    models = [name for name in models if name in set(table["model"])]
-    n_columns = min(len(measures), 2)
-    n_rows = -(-len(measures) // n_columns)
-    width = WIDTH if n_columns > 1 else 0.6 * WIDTH
-    figure, axes = subplots(n_rows, n_columns, (width, 2.5 * n_rows + 0.4))
-    for ax in axes.flat[len(measures) :]:
-        ax.axis("off")
-    for k, (ax, name) in enumerate(zip(axes.flat, measures, strict=False)):
-        letter = f"{chr(ord('A') + k)}   " if len(measures) > 1 else ""
-        _score_panel(ax, table[table["measure"] == name], name, models, letter)
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(models))
-    return figure
-
-
 def training_history(history: pd.DataFrame, best_epoch: int | None = None) -> Figure:
     """Losses and validation over the epochs, the kept epoch marked.
 
@@ -140,6 +87,29 @@ def training_history(history: pd.DataFrame, best_epoch: int | None = None) -> Fi
     axes[0, 0].axhline(np.log(2), color=MUTED, linestyle=":", linewidth=0.9, label="only guessing")
     for ax in axes.flat:
         ax.legend(fontsize=8)
+    return figure
+
+
+def sparkline(
+    epochs: Sequence[float], values: Sequence[float], best_epoch: int | None = None
+) -> Figure:
+    """Draw a curve without axes, the size of a line of text, with a dot at the kept epoch.
+
+    Parameters
+    ----------
+    epochs, values : floats, shape (epochs,)
+        What is drawn.
+    best_epoch : int or None
+        The epoch whose weights were kept; no dot where None.
+    """
+    epochs, values = np.asarray(epochs), np.asarray(values, float)
+    figure, axes = subplots(1, 1, (0.9, 0.3))
+    ax = axes[0, 0]
+    ax.axis("off")
+    ax.plot(epochs, values, color="#4d7cc3", linewidth=1.2)
+    kept = epochs == best_epoch
+    ax.plot(epochs[kept], values[kept], "o", color="#d1495b", ms=3.5)
+    ax.margins(0.06, 0.15)
     return figure
 
 
@@ -247,32 +217,3 @@ def _density(ax: Axes, x, y, x_bins, y_bins):
     x = np.clip(np.ravel(x), x_bins[0], x_bins[-1])
     y = np.clip(np.ravel(y), y_bins[0], y_bins[-1])
     return ax.hist2d(x, y, bins=[x_bins, y_bins], cmap="Greys", norm="log")[3]
-
-
-def _score_panel(ax: Axes, part: pd.DataFrame, measure: str, models, letter: str) -> None:
-    """Bars of one measure: a group per map, a bar per model."""
-    names = [name for name in maps.MAPS if name in set(part["map"])]
-    width = 0.8 / max(len(models), 1)
-    for m, model in enumerate(models):
-        for k, name in enumerate(names):
-            chosen = (part["map"] == name) & (part["model"] == model)
-            values = part.loc[chosen, "value"].to_numpy(float)
-            values = values[np.isfinite(values)]
-            if not values.size:
-                continue
-            x = k + (m - (len(models) - 1) / 2) * width
-            ax.bar(x, values.mean(), 0.92 * width, color=COLOURS[model], label=_once(ax, model))
-            if values.size > 1:
-                ax.errorbar(x, values.mean(), values.std(ddof=1), color="#222222", capsize=3, lw=1)
-            spots = x + width * 0.25 * np.linspace(-1, 1, values.size + 2)[1:-1]
-            ax.plot(spots, values, ".", color="#222222", ms=3, alpha=0.45)
-    ax.set_xticks(range(len(names)), names)
-    better = "higher" if measure in HIGHER_IS_BETTER else "lower"
-    ax.set_title(f"{letter}{LABELS.get(measure, measure)} ({better} is better)", loc="left")
-    if measure in ("SSIM", "r"):
-        ax.set_ylim(top=1.0)
-
-
-def _once(ax: Axes, label: str) -> str | None:
-    """The label where the axes do not have it yet, so that a legend shows it once."""
-    return None if label in ax.get_legend_handles_labels()[1] else label
