@@ -21,7 +21,9 @@ TRAINING_CODE = tuple(
     "networks temporal normalisation players training batches averaging devices inference".split()
 )
 MANIFESTS = ("manifest.json", "evaluation/manifest.json")
-ARTIFACTS = ("checkpoint.safetensors", "weights.safetensors", "history.csv", "training.json")
+ARTIFACTS = tuple(
+    "checkpoint.safetensors weights.safetensors history.csv training.json snapshots.npy".split()
+)
 
 
 def save_weights(generator: nn.Module, path: Path) -> Path:

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from perfnb.data.slices import Slices
 from perfnb.files import alone_in, write_atomic, write_json
 from perfnb.maps import spec
-from perfnb.models import averaging, checkpoints, devices, inference
+from perfnb.models import averaging, checkpoints, devices, inference, snapshots
 from perfnb.models.batches import batches, draw_shifts, mirrored, shifted, toss
 from perfnb.models.players import Networks, learn, make_networks
 
@@ -141,8 +141,8 @@ def fit(
     Parameters
     ----------
     run_dir : Path
-        Gets `weights.safetensors`, `history.csv`, `training.json` and, while running,
-        `checkpoint.safetensors`.
+        Gets `weights.safetensors`, `history.csv`, `training.json`, `snapshots.npy` and, while
+        running, `checkpoint.safetensors`.
     model_name : str
         `pix2pix` or `temp-pix2pix`.
     training, validation : Slices
@@ -188,6 +188,7 @@ def fit(
         while len(history) < settings["epochs"] and not _ended(history, plateau):
             history.append(_epoch(nets, training, validation, settings, len(history)))
             if process.is_main_process:
+                snapshots.keep(run_dir, nets.averaged, validation, len(history))
                 _keep(run_dir, nets, history, identity)
             bar.update(1)
         bar.close()
