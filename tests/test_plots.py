@@ -227,3 +227,15 @@ def test_ranges_show_every_patient_and_the_published_band():
     assert not figure.axes[1].patches
     with pytest.raises(ValueError, match="height"):
         plots.ranges(values, {"height [m]": (1.0, 2.0)})
+
+
+def test_map_strip_draws_every_slice_once_in_the_range_of_the_map(volume):
+    images = {f"epoch {k}\nMAE {k}": volume[k % 5] for k in range(8)}
+    figure = plots.map_strip(images, "Tmax", volume[0] > 1)
+    assert draw(figure) <= 9.5
+    assert len(images_of(figure)) == 8
+    drawn = [ax for ax in figure.axes if ax.get_title()]
+    assert [ax.get_title() for ax in drawn] == list(images)
+    assert all(ax.images[0].get_clim() == maps.MAPS["Tmax"].display for ax in drawn)
+    with pytest.raises(ValueError, match="images is empty"):
+        plots.map_strip({}, "Tmax")

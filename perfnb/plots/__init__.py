@@ -11,6 +11,7 @@ from perfnb.plots.look import COLOURS, show_source, style
 from perfnb.plots.ranges import ranges
 from perfnb.plots.scroll import scroller
 from perfnb.plots.slices import film_strip, map_grid, map_rows, masks_outline, montage
+from perfnb.plots.strips import map_strip
 from perfnb.plots.tiles import tiles
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "head_motion",
     "map_grid",
     "map_rows",
+    "map_strip",
     "masks_outline",
     "montage",
     "panels",
