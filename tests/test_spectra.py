@@ -19,6 +19,7 @@ def test_gradient_energy_of_a_ramp_is_its_slope_squared_and_falls_with_smoothing
     sharp, soft = (spectra.gradient_energy(x, INSIDE) for x in (NOISE, SMOOTH))
     assert soft < 0.1 * sharp
     assert sharp == pytest.approx(2, rel=0.05)  # two independent values of variance 1
+    assert spectra.sharpness(2 * NOISE, NOISE, INSIDE) == pytest.approx(4)
 
 
 def test_gradient_energy_ignores_what_lies_outside():

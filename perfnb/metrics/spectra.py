@@ -33,6 +33,11 @@ def gradient_energy(image: np.ndarray, mask: np.ndarray) -> float:
     return float(pairs.mean())
 
 
+def sharpness(image: np.ndarray, reference: np.ndarray, mask: np.ndarray) -> float:
+    """Gradient energy of an image as a share of its reference's: below 1 where it is blurred."""
+    return gradient_energy(image, mask) / gradient_energy(reference, mask)
+
+
 def power(image: np.ndarray) -> np.ndarray:
     """Power spectrum of images, faded out towards their edges, the mean left out.
 

@@ -4,6 +4,7 @@ Slices are (H, W) with H = Y and W = X, drawn with the origin at the lower left.
 colour range, from `perfnb.maps`; every error is drawn symmetric about zero.
 """
 
+from perfnb.plots.games import losses_by_step
 from perfnb.plots.graphs import agreement, curves, head_motion, score_bars, training_history
 from perfnb.plots.interactive import slider
 from perfnb.plots.lines import Panel, panels
@@ -21,6 +22,7 @@ __all__ = [
     "curves",
     "film_strip",
     "head_motion",
+    "losses_by_step",
     "map_grid",
     "map_rows",
     "map_strip",
