@@ -172,6 +172,7 @@ def test_chapters_hold_figures(pages):
         "01_bolus",
         "02_deconvolution",
         "11_phantom",
+        "03_pix2pix",
         "04_prepare",
         "05_train",
         "07_evaluate",

@@ -17,7 +17,7 @@ from perfnb.models.training import Plateau
 from perfnb.study import read_study
 
 SETTINGS = read_study("tiny")["chapters"]["05_train"] | {"epochs": 3, "patience": 9}
-WHOLE = ["checkpoint.safetensors", "history.csv", "training.json", "weights.safetensors"]
+WHOLE = sorted(checkpoints.ARTIFACTS)
 
 
 @pytest.fixture

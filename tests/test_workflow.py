@@ -23,6 +23,7 @@ ONE_MODEL = {"cohort": "acute", "map_name": "Tmax", "model_name": "pix2pix"}
 SKETCHES = {
     "01_bolus": ({}, "results_dir / 'bolus'"),
     "02_deconvolution": ({}, "results_dir / 'deconvolution'"),
+    "03_pix2pix": ({"cohort": "acute"}, "results_dir / 'pix2pix'"),
     "04_prepare": ({"cohort": "acute"}, "data_dir"),
     "05_train": ({**ONE_MODEL, "restart": False}, "run_dir"),
     "06_finetune": ({**ONE_MODEL, "init_from": "acute", "restart": False}, "run_dir"),
@@ -91,7 +92,7 @@ def test_chapters_run_once_in_order_and_again_only_when_they_are_stale(project, 
     threads = {line.split()[2] for line in (project / "order.txt").read_text().splitlines()}
     ran = order(project)
     assert threads == {"1"}
-    assert len(ran) == len(set(ran)) == 12
+    assert len(ran) == len(set(ran)) == 13
     place = {job: index for index, job in enumerate(ran)}
     assert place["04_prepare", "acute"] < place["05_train", "acute"]
     assert place["05_train", "acute"] < place["06_finetune", "chronic"]

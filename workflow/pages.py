@@ -13,7 +13,7 @@ VERBS = {
     "06_finetune": "Fine-tune",
     "07_evaluate": "Evaluate",
 }
-ALONE = ("01_bolus", "02_deconvolution", "11_phantom")  # run once, before any cohort
+ALONE = ("01_bolus", "02_deconvolution", "11_phantom", "03_pix2pix")  # run once a study
 LAST = ("08_compare", "09_worst_cases", "10_no_aif")  # run once, over all models
 FENCE = re.compile(r"^\s*(`{3,}|:{3,})\s*(\{[\w-]+\})?")
 HEADING = re.compile(r"^(#+)\s+(.*)")

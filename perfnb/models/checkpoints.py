@@ -22,7 +22,9 @@ TRAINING_CODE = (
     *"batches averaging devices inference".split(),
 )
 MANIFESTS = ("manifest.json", "evaluation/manifest.json")
-ARTIFACTS = ("checkpoint.safetensors", "weights.safetensors", "history.csv", "training.json")
+ARTIFACTS = tuple(
+    "checkpoint.safetensors weights.safetensors history.csv training.json snapshots.npy".split()
+)
 
 
 def save_weights(generator: nn.Module, path: Path) -> Path:

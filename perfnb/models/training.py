@@ -21,7 +21,7 @@ from tqdm import tqdm
 from perfnb.data.slices import Slices
 from perfnb.files import alone_in, refuse_changed, stamps, write_atomic, write_json
 from perfnb.maps import spec
-from perfnb.models import averaging, checkpoints, devices, inference
+from perfnb.models import averaging, checkpoints, devices, inference, snapshots
 from perfnb.models.batches import batches, draw_shifts, mirrored, shifted, toss
 from perfnb.models.players import Networks, learn, make_networks
 
@@ -142,8 +142,8 @@ def fit(
     Parameters
     ----------
     run_dir : Path
-        Gets `weights.safetensors`, `history.csv`, `training.json` and, while running,
-        `checkpoint.safetensors`.
+        Gets `weights.safetensors`, `history.csv`, `training.json`, `snapshots.npy` and, while
+        running, `checkpoint.safetensors`.
     model_name : str
         `pix2pix` or `temp-pix2pix`.
     training, validation : Slices
@@ -198,6 +198,7 @@ def fit(
             for folder, before in read.items():
                 refuse_changed(folder, before)
             if process.is_main_process:
+                snapshots.keep(run_dir, nets.averaged, validation, len(history))
                 _keep(run_dir, nets, history, identity)
             bar.update(1)
         bar.close()
