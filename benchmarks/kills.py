@@ -205,7 +205,8 @@ def main() -> None:
         rows = []
         for i in range(options.staged):
             stage, name, folder = STAGES[i % 5], FILES[i // 5 % 2], home / f"staged{i}"
-            hit = killed_at_stage(data, folder, stage, name, draw.randint(1, 2))
+            nth = draw.randint(1, EPOCHS) if name == FILES[1] else 1  # weights: only the best
+            hit = killed_at_stage(data, folder, stage, name, nth)
             rows.append((stage, hit, same(folder, whole), done_twice(folder)))
         for i in range(options.random):
             how = signal.SIGTERM if i % 5 == 4 else signal.SIGKILL
