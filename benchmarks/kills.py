@@ -205,13 +205,14 @@ def main() -> None:
         rows = []
         for i in range(options.staged):
             stage, name, folder = STAGES[i % 5], FILES[i // 5 % 2], home / f"staged{i}"
-            hit = killed_at_stage(data, folder, stage, name, draw.randint(1, 2))
-            rows.append((stage, hit, same(folder, whole), done_twice(folder)))
+            nth = draw.randint(1, EPOCHS) if name == FILES[1] else 1  # weights: only the best
+            hit = killed_at_stage(data, folder, stage, name, nth)
+            rows.append(told(stage, hit, same(folder, whole), done_twice(folder)))
         for i in range(options.random):
             how = signal.SIGTERM if i % 5 == 4 else signal.SIGKILL
             folder = home / f"random{i}"
             hit = killed_after(data, folder, draw.uniform(0.1, 0.9) * lasts, how)
-            rows.append((f"random {how.name}", hit, same(folder, whole), done_twice(folder)))
+            rows.append(told(f"random {how.name}", hit, same(folder, whole), done_twice(folder)))
         rows += batch(home, options.batch, draw)
     table = pd.DataFrame(rows, columns=["kill", "hit", "equal", "epochs done twice"])
     table = table.assign(kills=1).groupby("kill", sort=False).agg(
@@ -219,6 +220,12 @@ def main() -> None:
     )  # fmt: skip
     print(table.rename(columns={"epochs done twice": "most epochs done twice"}).to_string())
     print(f"{table.equal.sum()} of {table.kills.sum()} ended bit for bit like a run without a kill")
+
+
+def told(*row) -> tuple:
+    """Return a row, after showing it: the whole takes a while."""
+    print(*row, sep=", ", file=sys.stderr, flush=True)
+    return row
 
 
 def batch(home: Path, count: int, draw: random.Random) -> list[tuple]:
@@ -231,7 +238,7 @@ def batch(home: Path, count: int, draw: random.Random) -> list[tuple]:
         run_workflow(home)
         found = load_file(run / "weights.safetensors")
         equal = all(torch.equal(found[key], expected[key]) for key in expected)
-        rows.append(("Snakemake batch", hit and kept > 0, equal, 0))
+        rows.append(told("Snakemake batch", hit and kept > 0, equal, 0))
     return rows
 
 

@@ -71,6 +71,8 @@ def reserve(path: Path) -> None:
 def alone_in(folder: Path) -> Iterator[None]:
     """Make a folder and hold its lock: two runs must not write into one folder.
 
+    Removes what a killed run left half written.
+
     Raises
     ------
     TimeoutError
@@ -87,6 +89,8 @@ def alone_in(folder: Path) -> Iterator[None]:
                 "ends, or end it"
             ) from error
     try:
+        for left in folder.glob(".*.partial*"):  # by a run that was killed while it wrote
+            left.unlink()
         yield
     finally:
         lock.release()

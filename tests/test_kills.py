@@ -19,17 +19,17 @@ def whole(splits, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("stage", "name"),
+    ("stage", "name", "nth"),
     [
-        ("half written", "checkpoint.safetensors"),
-        ("before rename", "checkpoint.safetensors"),
-        ("after rename", "weights.safetensors"),
+        ("half written", "checkpoint.safetensors", 2),
+        ("before rename", "checkpoint.safetensors", 3),
+        ("after rename", "weights.safetensors", 1),
     ],
 )
 def test_killed_training_goes_on_and_ends_like_one_that_was_not(
-    splits, whole, tmp_path, stage, name
+    splits, whole, tmp_path, stage, name, nth
 ):
     folder = tmp_path / "run"
-    assert kills.killed_at_stage(splits[0].folder, folder, stage, name, nth=2)
+    assert kills.killed_at_stage(splits[0].folder, folder, stage, name, nth)
     assert kills.same(folder, whole)
     assert kills.done_twice(folder) == 1
