@@ -65,7 +65,8 @@ def test_a_discriminator_that_learns_has_the_lower_loss_than_one_that_does_not(p
 def test_losses_by_step_draws_every_game_in_every_panel(play):
     tables = {"one": play().losses, "two": play(seed=5).losses}
     columns = {"l1": "L1", "right": "right"}
-    figure = plots.losses_by_step(tables, columns, window=4)
+    figure = plots.losses_by_step(tables, columns, {"right": (0, 1)}, window=4)
+    assert figure.axes[1].get_ylim() == (0, 1)
     assert [ax.get_ylabel() for ax in figure.axes] == ["L1", "right"]
     drawn = figure.axes[0].lines[1].get_ydata()
     np.testing.assert_allclose(drawn[5], tables["two"].l1.iloc[2:6].mean())

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 MODULES = sorted((ROOT / "perfnb").rglob("*.py"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-CODE_LINES = {"03_pix2pix": 200}  # writes a network by hand
+CODE_LINES = {"03_pix2pix": 210}  # writes a network by hand
 NEVER = {
     "an installation": r"^\s*[%!]\s*(pip|conda)|pip install",
     "a change of folder": r"\bchdir\b|^\s*%cd",

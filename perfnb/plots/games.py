@@ -10,7 +10,10 @@ from perfnb.plots.lines import Panel, panels
 
 
 def losses_by_step(
-    losses: Mapping[str, pd.DataFrame], columns: Mapping[str, str], window: int = 20
+    losses: Mapping[str, pd.DataFrame],
+    columns: Mapping[str, str],
+    limits: Mapping[str, tuple[float, float]] | None = None,
+    window: int = 20,
 ) -> Figure:
     """One panel per quantity, one curve per training, smoothed over the last steps.
 
@@ -20,6 +23,8 @@ def losses_by_step(
         One row a step; the index counts the steps.
     columns : {column: label of its axis}
         The quantities.
+    limits : {column: (low, high)}, or None
+        Ranges that are not left to the curves.
     window : int
         Steps that are averaged: single steps jump.
 
@@ -33,12 +38,8 @@ def losses_by_step(
         raise ValueError(f"columns {lost} are in no table; trainings: {list(losses)}")
     smooth = {name: table.rolling(window, min_periods=1).mean() for name, table in losses.items()}
     steps = np.asarray(next(iter(losses.values())).index)
-    return panels(
-        [
-            Panel(
-                steps, {n: table[column].to_numpy() for n, table in smooth.items()}, label, "step"
-            )
-            for column, label in columns.items()
-        ],
-        legend="below",
-    )
+    parts = []
+    for column, label in columns.items():
+        lines = {name: table[column].to_numpy() for name, table in smooth.items()}
+        parts.append(Panel(steps, lines, label, "step", ylim=(limits or {}).get(column)))
+    return panels(parts, legend="below")
