@@ -1,4 +1,5 @@
 # make book     run the study, print where to open the book      (STUDY=small CORES=2, or CLUSTER=slurm)
+# make pdf      the book on paper; needs LaTeX        make figures  all figures in one zip, for slides
 # make test     run the tests
 # make lint     check style, formatting and import layers         make format   repair the first two
 # make clean    remove what a study made                          make lock     write requirements.lock anew
@@ -21,10 +22,10 @@ export MKL_NUM_THREADS = 1
 export OPENBLAS_NUM_THREADS = 1
 export NUMEXPR_NUM_THREADS = 1
 
-.PHONY: help book chapters test lint format clean lock
+.PHONY: help book chapters pdf figures test lint format clean lock
 
 help:
-	@sed -n '1,4s/^# //p' Makefile
+	@sed -n '1,5s/^# //p' Makefile
 
 book: $(INSTALLED)
 	@$(RUN) book
@@ -32,6 +33,15 @@ book: $(INSTALLED)
 
 chapters: $(INSTALLED)
 	@$(RUN) chapters
+
+pdf: $(INSTALLED)
+	@python workflow/print_book.py --check
+	@$(RUN) chapters
+	@python workflow/print_book.py --study $(STUDY)
+
+figures: $(INSTALLED)
+	@$(RUN) chapters
+	@python workflow/figure_pack.py --study $(STUDY)
 
 test: $(INSTALLED)
 	python -m pytest

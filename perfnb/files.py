@@ -92,6 +92,23 @@ def alone_in(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def stamps(folder: Path) -> dict[str, tuple[int, int]]:
+    """Return size and time of change of each file in a folder."""
+    found = ((path.name, path.stat()) for path in sorted(Path(folder).iterdir()))
+    return {name: (known.st_size, known.st_mtime_ns) for name, known in found}
+
+
+def refuse_changed(folder: Path, before: Mapping[str, tuple[int, int]]) -> None:
+    """Raise ValueError if a file of a folder is no longer what `stamps` found."""
+    now = stamps(folder) if Path(folder).is_dir() else {}
+    changed = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+    if changed:
+        raise ValueError(
+            f"{', '.join(changed[:3])} in {folder} changed while a run was reading: what it had "
+            "kept before stays; run it again when the files are complete"
+        )
+
+
 def write_json(path: Path, content: Mapping | str) -> Path:
     """Write a mapping as JSON, whole or not at all."""
     with write_atomic(path) as temporary:

@@ -1,6 +1,7 @@
 """The grid that networks see: one orientation, a square, one size; and the way back."""
 
 from dataclasses import dataclass, field
+from functools import cache
 
 import nibabel as nib
 import numpy as np
@@ -99,6 +100,15 @@ def _resize(array: np.ndarray, shape: tuple[int, ...], order: int) -> np.ndarray
     if array.dtype == bool or order == 0:
         kept = resize(array, shape, order=0, preserve_range=True, anti_aliasing=False)
         return kept.astype(array.dtype)
-    anti_aliasing = any(n > m for n, m in zip(array.shape, shape, strict=True))
     kept = array.astype(np.float32)
-    return resize(kept, shape, order=order, mode="edge", anti_aliasing=anti_aliasing)
+    for axis, (n, m) in enumerate(zip(array.shape, shape, strict=True)):
+        if n != m:
+            kept = np.moveaxis(np.tensordot(_weights(n, m, order), kept, (1, axis)), 0, axis)
+    return kept
+
+
+@cache
+def _weights(n: int, m: int, order: int) -> np.ndarray:
+    """Return the matrix (m, n) that resizes one axis: interpolation is linear, axis by axis."""
+    unit = np.eye(n, dtype=np.float32)
+    return resize(unit, (m, n), order=order, mode="edge", anti_aliasing=n > m)

@@ -6,22 +6,19 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from small_films import prepare, write_folder
 
 from perfnb.data.slices import Slices
 
 ROOT = Path(__file__).resolve().parents[1]
+LONGEST = ("test_workflow", "test_chapters", "test_bad_input", "test_book", "test_own_films")
 
 
 def pytest_collection_modifyitems(items):
-    """Share tests among workers by module; what needs the tiny study stays together, and first.
-
-    A worker of its own would otherwise execute that study, or a module's fixture, once more.
-    """
-    for item in items:
-        shared = "tiny_home" in item.fixturenames
-        item.add_marker(pytest.mark.xdist_group("tiny" if shared else item.path.stem))
-    items.sort(key=lambda item: "tiny_home" not in item.fixturenames)
+    """Begin with the modules that take longest, so that both workers end together."""
+    rank = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
 
 
 @pytest.fixture(scope="session")
@@ -47,9 +44,19 @@ def run_study():
 
 @pytest.fixture(scope="session")
 def tiny_home(tmp_path_factory, run_study) -> Path:
-    """Return a folder in which every chapter of the tiny study was executed, once a session."""
-    home = tmp_path_factory.mktemp("tiny")
-    run_study(home, "chapters")
+    """Return a folder in which every chapter of the tiny study was executed, once for all tests.
+
+    Tests may add to it, never change what is there. The worker that comes first executes it.
+    """
+    session = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        session = session.parent  # shared by the workers
+    home = session / "tiny"
+    with FileLock(session / "tiny.lock"):
+        if not (home / "complete").is_file():
+            home.mkdir(exist_ok=True)
+            run_study(home, "chapters")
+            (home / "complete").touch()
     return home
 
 

@@ -172,10 +172,13 @@ def test_chapters_hold_figures(pages):
         "01_bolus",
         "02_deconvolution",
         "11_phantom",
+        "03_pix2pix",
         "04_prepare",
         "05_train",
         "07_evaluate",
         "08_compare",
+        "09_worst_cases",
+        "10_no_aif",
     )
     assert all(pages[f"notebooks/{chapter}"]["images"] for chapter in chapters)
 

@@ -239,3 +239,15 @@ def test_skill_dots_leave_out_what_has_no_skill():
     assert ax.containers[0].lines[0].get_xdata()[0] == 0.4
     with pytest.raises(ValueError, match="no skill to draw"):
         plots.skill_dots(pd.DataFrame(rows)[:0])
+
+
+def test_map_strip_draws_every_slice_once_in_the_range_of_the_map(volume):
+    images = {f"epoch {k}\nMAE {k}": volume[k % 5] for k in range(8)}
+    figure = plots.map_strip(images, "Tmax", volume[0] > 1)
+    assert draw(figure) <= 9.5
+    assert len(images_of(figure)) == 8
+    drawn = [ax for ax in figure.axes if ax.get_title()]
+    assert [ax.get_title() for ax in drawn] == list(images)
+    assert all(ax.images[0].get_clim() == maps.MAPS["Tmax"].display for ax in drawn)
+    with pytest.raises(ValueError, match="images is empty"):
+        plots.map_strip({}, "Tmax")

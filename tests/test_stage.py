@@ -72,12 +72,13 @@ def test_plan_shows_each_chapter_once_and_names_each_execution_once():
     planned = pages.plan(MATRIX)
     shown = [page.docname for page in planned if page.is_shown]
     chapters = (
-        "01_bolus 02_deconvolution 11_phantom 04_prepare 05_train 06_finetune 07_evaluate".split()
+        "01_bolus 02_deconvolution 11_phantom 03_pix2pix 04_prepare 05_train 06_finetune "
+        "07_evaluate".split()
     )
-    chapters.append("08_compare")
+    chapters += ["08_compare", "09_worst_cases", "10_no_aif"]
     assert shown == [f"notebooks/{chapter}" for chapter in chapters]
     names = [page.execution for page in planned]
-    assert len(set(names)) == len(names) == 3 + 2 + 8 + 8 + 1
+    assert len(set(names)) == len(names) == 4 + 2 + 8 + 8 + 3
     assert "06_finetune--chronic--pix2pix--CBF" in names
 
 

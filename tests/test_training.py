@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 
 import pandas as pd
 import pytest
@@ -10,13 +11,13 @@ from safetensors.torch import load_file
 
 from perfnb import files
 from perfnb.data.slices import Slices
-from perfnb.models import averaging, checkpoints, inference, training
+from perfnb.models import averaging, checkpoints, devices, inference, training
 from perfnb.models.networks import make_generator
 from perfnb.models.training import Plateau
 from perfnb.study import read_study
 
 SETTINGS = read_study("tiny")["chapters"]["05_train"] | {"epochs": 3, "patience": 9}
-WHOLE = ["checkpoint.safetensors", "history.csv", "training.json", "weights.safetensors"]
+WHOLE = sorted(checkpoints.ARTIFACTS)
 
 
 @pytest.fixture
@@ -363,6 +364,60 @@ def test_validation_that_is_not_a_number_is_refused(fit, monkeypatch, tmp_path):
     with pytest.raises(FloatingPointError, match="validation error became nan in epoch 1: lower"):
         fit()
     assert not (tmp_path / "run" / "checkpoint.safetensors").exists()
+
+
+def test_slices_that_change_under_a_run_are_refused_and_the_last_checkpoint_stays(
+    fit, splits, tmp_path, monkeypatch
+):
+    whole = fit("whole", epochs=2)
+    original, calls = inference.validate, []
+    changed = splits[0].folder / "slices" / "mask.npy"
+    stamp = changed.stat().st_mtime_ns
+
+    def touch(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            os.utime(changed, ns=(stamp, stamp + 1))
+        return original(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(inference, "validate", touch)
+        with pytest.raises(ValueError, match=r"mask.npy in .*slices changed .*run it again"):
+            fit(epochs=2)
+    resumed = fit(epochs=2)
+    assert len(calls) == 2
+    columns = [name for name in whole if name != "seconds"]
+    pd.testing.assert_frame_equal(resumed[columns], whole[columns], check_exact=True)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+        MemoryError("Unable to allocate 9 GiB for an array"),
+    ],
+)
+def test_lack_of_memory_says_what_to_lower(fit, tmp_path, monkeypatch, error):
+    original = training.train_epoch
+
+    def lacking(nets, slices, settings, epoch):
+        if epoch == 1:
+            raise error
+        return original(nets, slices, settings, epoch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "train_epoch", lacking)
+        with pytest.raises(MemoryError, match=r"lower batch_size \(now \d+\), ngf .*is kept"):
+            fit(epochs=2)
+    kept = checkpoints._read_checkpoint(tmp_path / "run" / "checkpoint.safetensors")[1]
+    assert len(json.loads(kept["history"])) == 1
+
+
+def test_other_errors_of_torch_keep_their_words():
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        with devices.explain_memory(SETTINGS):
+            torch.zeros(2, 3) @ torch.zeros(2, 3)
 
 
 def test_folder_in_use_is_refused_after_waiting(fit, tmp_path, monkeypatch):

@@ -8,7 +8,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 from scipy import ndimage
+from skimage.transform import resize
 
+from perfnb import grid
 from perfnb.data import phantom
 from perfnb.grid import Grid
 from perfnb.volumes import brain_mask, read_mask, read_series, read_volume, write_volume
@@ -266,3 +268,11 @@ def test_unreadable_files_are_named(tmp_path, damage):
     path.write_bytes(content)
     with pytest.raises(ValueError, match="a.nii.gz cannot be read as NIfTI"):
         read_series(path)
+
+
+@pytest.mark.parametrize("target", [(9, 7, 4), (20, 7, 11), (9, 30, 4)])
+def test_resizing_axis_by_axis_is_what_scikit_image_does_to_the_whole(target):
+    volume = np.random.default_rng(4).normal(size=(14, 7, 6)).astype(np.float32)
+    smaller = any(n > m for n, m in zip(volume.shape, target, strict=True))
+    whole = resize(volume, target, order=1, mode="edge", anti_aliasing=smaller)
+    np.testing.assert_allclose(grid._resize(volume, target, order=1), whole, atol=1e-6)

@@ -23,11 +23,14 @@ ONE_MODEL = {"cohort": "acute", "map_name": "Tmax", "model_name": "pix2pix"}
 SKETCHES = {
     "01_bolus": ({}, "results_dir / 'bolus'"),
     "02_deconvolution": ({}, "results_dir / 'deconvolution'"),
+    "03_pix2pix": ({"cohort": "acute"}, "results_dir / 'pix2pix'"),
     "04_prepare": ({"cohort": "acute"}, "data_dir"),
     "05_train": ({**ONE_MODEL, "restart": False}, "run_dir"),
     "06_finetune": ({**ONE_MODEL, "init_from": "acute", "restart": False}, "run_dir"),
     "07_evaluate": (ONE_MODEL, "run_dir / 'evaluation'"),
     "08_compare": ({}, "results_dir"),
+    "09_worst_cases": ({}, "results_dir / 'worst_cases'"),
+    "10_no_aif": ({"cohort": "acute"}, "results_dir / 'no_aif'"),
     "11_phantom": ({}, "results_dir / 'phantom'"),
 }
 SKETCH = """import os, time
@@ -89,7 +92,7 @@ def test_chapters_run_once_in_order_and_again_only_when_they_are_stale(project, 
     threads = {line.split()[2] for line in (project / "order.txt").read_text().splitlines()}
     ran = order(project)
     assert threads == {"1"}
-    assert len(ran) == len(set(ran)) == 10
+    assert len(ran) == len(set(ran)) == 13
     place = {job: index for index, job in enumerate(ran)}
     assert place["04_prepare", "acute"] < place["05_train", "acute"]
     assert place["05_train", "acute"] < place["06_finetune", "chronic"]
@@ -101,7 +104,10 @@ def test_chapters_run_once_in_order_and_again_only_when_they_are_stale(project, 
     chapters["06_finetune"]["epochs"] = 7
     change_study(project, chapters=chapters)
     run_study(project, "chapters", root=project)
-    expected = {("06_finetune", "chronic"), ("07_evaluate", "chronic"), ("08_compare", "None")}
+    assert place["09_worst_cases", "None"] > place["08_compare", "None"]
+    assert place["10_no_aif", "acute"] > place["05_train", "acute"]
+    expected = {("06_finetune", "chronic"), ("07_evaluate", "chronic")}
+    expected |= {("08_compare", "None"), ("09_worst_cases", "None")}
     assert set(order(project)) == expected
     manifest = json.loads((project / "runs/tiny/chronic/pix2pix-Tmax/manifest.json").read_text())
     assert manifest["settings"]["epochs"] == 7
@@ -220,7 +226,7 @@ def test_a_chapter_is_made_of_what_it_imports_all_the_way_down(tmp_path):
 
 def test_tiny_study_gives_whole_tables_and_every_chapter(tiny_home):
     chapters = {path.stem for path in (tiny_home / "results/tiny/chapters").glob("*.ipynb")}
-    assert len(chapters) == 3 + 2 + 4 + 4 + 8 + 1
+    assert len(chapters) == 3 + 2 + 4 + 4 + 8 + 3
     metrics = pd.read_csv(tiny_home / "results/tiny/metrics.csv")
     matrix = yaml.safe_load((ROOT / "workflow/studies/tiny.yml").read_text())["matrix"]
     for column, values in zip(("cohort", "map", "model"), matrix.values(), strict=True):

@@ -13,7 +13,8 @@ VERBS = {
     "06_finetune": "Fine-tune",
     "07_evaluate": "Evaluate",
 }
-ALONE = ("01_bolus", "02_deconvolution", "11_phantom")  # run once, before any cohort
+ALONE = ("01_bolus", "02_deconvolution", "11_phantom", "03_pix2pix")  # run once a study
+LAST = ("08_compare", "09_worst_cases", "10_no_aif")  # run once, over all models
 FENCE = re.compile(r"^\s*(`{3,}|:{3,})\s*(\{[\w-]+\})?")
 HEADING = re.compile(r"^(#+)\s+(.*)")
 EXERCISES = re.compile(r"^exercises?\b", re.IGNORECASE)
@@ -75,7 +76,7 @@ def plan(matrix: dict) -> list[Page]:
     for cohort, name, map_name in trained:
         is_shown = (cohort, name, map_name) == (first, model, shown_map)
         pages.append(Page("07_evaluate", cohort, name, map_name, is_shown))
-    return [*pages, Page("08_compare", is_shown=True)]
+    return [*pages, *(Page(name, is_shown=True) for name in LAST)]
 
 
 def read_execution(path: Path, command: str) -> nbformat.NotebookNode:

@@ -150,6 +150,20 @@ def scores(folder: Path, model_name: str) -> dict[str, str]:
     return found
 
 
+def seconds_table(executed: dict) -> str:
+    """Write the seconds of each chapter that the book shows, for whoever plans a lecture."""
+    rows = [
+        {
+            "chapter": f"[{page.chapter}](../{page.docname}.ipynb)",
+            "of": ", ".join(n for n in (page.cohort, page.map_name, page.model_name) if n),
+            "seconds": _seconds(notebook.metadata.get("papermill", {})),
+        }
+        for page, notebook in executed.items()
+        if page.is_shown
+    ]
+    return markdown_table(rows)
+
+
 def build_page(executed: dict, study: str, home: Path, project: Path) -> str:
     """Write the page that says how the book was made.
 

@@ -17,12 +17,15 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from figure_pack import write_pack  # noqa: E402
+from links import unlink_missing  # noqa: E402
 from pages import Page, plan, read_execution, to_page  # noqa: E402
-from report_pages import build_page, runs_page, write_curves  # noqa: E402
+from report_pages import build_page, runs_page, seconds_table, write_curves  # noqa: E402
 
 from perfnb import study as studies  # noqa: E402
 
 PROJECT = Path(__file__).resolve().parents[1]
+INDEX = "# Index\n"  # Sphinx fills it; the contents need a file of this name
 IGNORED = shutil.ignore_patterns("__pycache__", "*.pyc", ".ipynb_checkpoints")
 
 
@@ -55,17 +58,21 @@ def stage(study: str, home: Path, source: Path) -> list[Page]:
     generated = {
         "runs.md": runs_page(pages, study, home),
         "build.md": build_page(executed, study, home, PROJECT),
+        "seconds.txt": seconds_table(executed),
     }
     shutil.rmtree(source, ignore_errors=True)
     for shown in ("book", "workflow/profiles"):  # a page shows the profile of a cluster
         shutil.copytree(PROJECT / shown, source / shown, ignore=IGNORED)
     (source / "notebooks").mkdir()
-    for page, notebook in executed.items():
-        nbformat.write(to_page(notebook, page, study), source / f"{page.docname}.ipynb")
+    staged = {page: to_page(notebook, page, study) for page, notebook in executed.items()}
+    for page, notebook in staged.items():
+        nbformat.write(notebook, source / f"{page.docname}.ipynb")
     write_curves(pages, study, home, source / "book" / "curves")
     for name, text in generated.items():
         (source / "book" / name).write_text(text, encoding="utf-8")
-    _write_settings(source, study, pages)
+    (source / "genindex.md").write_text(INDEX, encoding="utf-8")
+    write_pack(staged, study, source / "book" / "figures.zip")
+    unlink_missing(source, _write_settings(source, study, pages))
     return pages
 
 
@@ -80,8 +87,11 @@ def build(source: Path, html: Path) -> Path:
     return html / "index.html"
 
 
-def _write_settings(source: Path, study: str, pages: list[Page]) -> None:
-    """Write _config.yml with the study's name in its banner, _toc.yml with the run pages."""
+def _write_settings(source: Path, study: str, pages: list[Page]) -> list[str]:
+    """Write _config.yml with the study's name in its banner, _toc.yml with the run pages.
+
+    Returns every page of the contents.
+    """
     config = yaml.safe_load((PROJECT / "_config.yml").read_text(encoding="utf-8"))
     config["sphinx"]["config"]["html_theme_options"]["announcement"] = (
         f"Study <strong>{study}</strong>. Simulated patients. Not for clinical use."
@@ -96,6 +106,8 @@ def _write_settings(source: Path, study: str, pages: list[Page]) -> None:
     for name, settings in (("_config.yml", config), ("_toc.yml", toc)):
         text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
         (source / name).write_text(text, encoding="utf-8")
+    entries = [entry["file"] for part in toc["parts"] for entry in part["chapters"]]
+    return [toc["root"], *entries, *(page["file"] for page in hidden)]
 
 
 def _is_staged(source: Path, docname: str) -> bool:

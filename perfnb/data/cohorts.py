@@ -23,8 +23,9 @@ SUFFIXES = ("_dsc", "_perf", "_pwi", "_bold")
 SPLITS = ("train", "validation", "test")
 NO_AIF = "no_aif"
 READERS = (  # the other modules draw the phantom
-    "__init__", "cohorts", "controls", "leaks", "prebolus", "preparation", "realism", "slices",
-)  # fmt: skip
+    *("__init__", "cohorts", "controls", "leaks", "prebolus", "preparation"),
+    *("realism", "scaling", "slices", "truths", "twins"),
+)
 TRUTH = Path("derivatives") / "truth"
 
 

@@ -74,10 +74,7 @@ def prepare_patient(case: Case, settings: Mapping) -> Prepared:
             raise
         raise ValueError(f"{case.series_path}: {error}") from error
     grid = Grid.of(film.affine, film.data.shape, settings["matrix"], settings["slices"])
-    level = _baseline_level(film, mask, baseline)
-    inside = grid.forward(mask, order=0)
-    frames, cut = fit_frames(film.data, mask, baseline, settings["frames"], film.path.name)
-    series = grid.forward(frames / np.float32(level))
+    series, inside, level, cut = network_series(film, mask, baseline, grid, settings["frames"])
     facts = {
         "patient": case.patient,
         "repetition_time_s": film.repetition_time_s,
@@ -94,7 +91,7 @@ def prepare_patient(case: Case, settings: Mapping) -> Prepared:
     }
     return Prepared(
         case.patient,
-        np.where(inside[:, None], series, np.float32(0)),
+        series,
         inside,
         _tissue(case, film, grid, inside),
         {name: grid.forward_inside(m, mask) * inside for name, m in maps.items()},
@@ -108,7 +105,36 @@ def prepare_patient(case: Case, settings: Mapping) -> Prepared:
     )
 
 
-def _baseline_level(film: Series, mask: np.ndarray, baseline: signal.Baseline) -> float:
+def network_series(
+    film: Series, mask: np.ndarray, baseline: signal.Baseline, grid: Grid, frames: int
+) -> tuple[np.ndarray, np.ndarray, float, int]:
+    """Bring a film to the networks' grid: level 1 before the bolus, `frames` time points.
+
+    Parameters
+    ----------
+    film : Series
+    mask : bool array, shape (X, Y, Z)
+        Brain.
+    baseline : Baseline
+        Frames before the bolus.
+    grid : Grid
+        Of this film.
+    frames : int
+        Time points that the networks expect.
+
+    Returns
+    -------
+    (float32 array, shape (Z, T, H, W); bool array, shape (Z, H, W); float; int)
+        Series, 0 outside the mask; mask; median baseline signal of the brain; frames cut.
+    """
+    level = baseline_level(film, mask, baseline)
+    inside = grid.forward(mask, order=0)
+    data, cut = fit_frames(film.data, mask, baseline, frames, film.path.name)
+    series = grid.forward(data / np.float32(level))
+    return np.where(inside[:, None], series, np.float32(0)), inside, level, cut
+
+
+def baseline_level(film: Series, mask: np.ndarray, baseline: signal.Baseline) -> float:
     """Return the median baseline signal of the brain's voxels that hold a signal."""
     levels = film.data[mask][:, baseline.frames].mean(axis=1)
     if not (levels > 0).any():

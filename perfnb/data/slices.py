@@ -17,33 +17,13 @@ from torch.utils.data import Dataset
 
 from perfnb.data.cohorts import NO_AIF, SPLITS, Case, split_patients
 from perfnb.data.preparation import Prepared, prepare_patient
+from perfnb.data.scaling import BACKGROUND, STORED, Scaling, read_scaling  # noqa: F401 (offered)
 from perfnb.files import explain_unwritable, reserve, write_atomic, write_json
 from perfnb.maps import MAPS
 from perfnb.study import COHORTS, Run
 from perfnb.volumes import write_volume
 
 log = logging.getLogger(__name__)
-BACKGROUND = np.float32(-1)
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """The linear way from physical values to [-1, 1] and back; nothing is clipped.
-
-    `ranges` holds (lowest, highest) of `series` and of each map, over the training patients.
-    """
-
-    ranges: Mapping[str, tuple[float, float]]
-
-    def forward(self, name: str, values: np.ndarray) -> np.ndarray:
-        """Scale physical values of the series or a map."""
-        low, high = self.ranges[name]
-        return ((values - low) * (2 / (high - low)) - 1).astype(np.float32)
-
-    def backward(self, name: str, scaled: np.ndarray) -> np.ndarray:
-        """Undo `forward`."""
-        low, high = self.ranges[name]
-        return ((scaled + 1) * ((high - low) / 2) + low).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -130,10 +110,8 @@ class Slices(Dataset):
         return not np.isnan(first).any()
 
     def _scaled(self, array: str, rows, mask: np.ndarray) -> np.ndarray:
-        values = self._arrays[array][rows].astype(np.float32)
         name = array.removeprefix("reference_")
-        inside = mask if values.ndim == mask.ndim else np.expand_dims(mask, -3)
-        return np.where(inside, self.scaling.forward(name, values), BACKGROUND)
+        return self.scaling.inside(name, self._arrays[array][rows], mask)
 
 
 def write_cohort(run: Run, cases: Sequence[Case], scaling: Scaling | None = None) -> pd.DataFrame:
@@ -186,12 +164,6 @@ def write_cohort(run: Run, cases: Sequence[Case], scaling: Scaling | None = None
     return table
 
 
-def read_scaling(folder: Path) -> Scaling:
-    """Read a prepared cohort's scaling."""
-    ranges = json.loads((Path(folder) / "scaling.json").read_text())
-    return Scaling({name: tuple(limits) for name, limits in ranges.items()})
-
-
 @contextmanager
 def _draft(folder: Path) -> Iterator[Path]:
     """Yield a new folder for slices, removed on failure; what was prepared before is distrusted."""
@@ -224,11 +196,9 @@ def _fill(
 
 def _open_arrays(folder: Path, patients: int, run: Run) -> dict[str, np.ndarray]:
     shape = (patients * run["slices"], run["matrix"], run["matrix"])
-    kinds = {"mask": bool, "tissue": bool}
-    kinds |= {f"reference_{name}": np.float32 for name in run["maps"]}
-    kinds |= {f"truth_{name}": np.float32 for name in run["maps"]}
+    kinds = {"mask": bool, "tissue": bool, "series": STORED}
+    kinds |= {f"{k}_{n}": np.float32 for k in ("reference", "truth") for n in run["maps"]}
     shapes = {"series": (shape[0], run["frames"], *shape[1:])}
-    kinds |= {"series": np.float16}
     arrays = {}
     for name, kind in kinds.items():
         path = folder / f"{name}.npy"
@@ -257,8 +227,7 @@ def _split_of(patient: str, split: Mapping[str, list[str]], prepared: Prepared) 
 def _widen(ranges: dict[str, list[float]], prepared: Prepared) -> None:
     inside = prepared.mask
     values = {"series": prepared.series.transpose(0, 2, 3, 1)[inside]}
-    values |= {name: m[inside] for name, m in prepared.references.items()}
-    for name, found in values.items():
+    for name, found in (values | {n: m[inside] for n, m in prepared.references.items()}).items():
         low, high = ranges.get(name, (np.inf, -np.inf))
         ranges[name] = [min(low, float(found.min())), max(high, float(found.max()))]
 

@@ -20,12 +20,12 @@ def follow(averaged: nn.Module, trained: nn.Module, decay: float, step: int) -> 
     (Yazici et al. 2019). The first steps follow faster. The paper has no averaging: 0.
     """
     decay = min(decay, (1 + step) / (10 + step))
-    newest = trained.state_dict()
-    for name, value in averaged.state_dict().items():
-        if value.is_floating_point():
-            value.lerp_(newest[name], 1 - decay)
-        else:
-            value.copy_(newest[name])
+    pairs = list(zip(averaged.state_dict().values(), trained.state_dict().values(), strict=True))
+    floating = [pair for pair in pairs if pair[0].is_floating_point()]
+    torch._foreach_lerp_(*map(list, zip(*floating, strict=True)), 1 - decay)
+    for value, newest in pairs:
+        if not value.is_floating_point():
+            value.copy_(newest)
 
 
 @torch.no_grad()

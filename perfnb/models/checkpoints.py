@@ -17,11 +17,14 @@ from perfnb.study import file_hash, refuse_other_settings, write_atomic
 log = logging.getLogger(__name__)
 PARTS = ("generator", "discriminator", "averaged")
 TRAINED = PARTS[:2]
-TRAINING_CODE = tuple(
-    "networks temporal normalisation players training batches averaging devices inference".split()
+TRAINING_CODE = (
+    *"networks temporal voxels folding normalisation players training".split(),
+    *"batches averaging devices inference".split(),
 )
 MANIFESTS = ("manifest.json", "evaluation/manifest.json")
-ARTIFACTS = ("checkpoint.safetensors", "weights.safetensors", "history.csv", "training.json")
+ARTIFACTS = tuple(
+    "checkpoint.safetensors weights.safetensors history.csv training.json snapshots.npy".split()
+)
 
 
 def save_weights(generator: nn.Module, path: Path) -> Path:

@@ -4,6 +4,9 @@
 process would have computed alone: batch statistics and gradients are summed over all of them.
 """
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
@@ -50,6 +53,28 @@ def make_accelerator(device: str = "cpu", precision: str = "fp32") -> Accelerato
         raise ValueError(f"precision='fp16' needs a GPU, device={device!r}: take bf16 or fp32")
     AcceleratorState._reset_state()  # another training of this session may have had other settings
     return Accelerator(cpu=device.startswith("cpu"), mixed_precision=PRECISIONS[precision])
+
+
+@contextmanager
+def explain_memory(settings: Mapping) -> Iterator[None]:
+    """Turn torch's words for a lack of memory into some that say what to lower.
+
+    Raises
+    ------
+    MemoryError
+        Names the settings; other errors pass unchanged.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        of_processor = "can't allocate memory" in str(error) or "not enough memory" in str(error)
+        if not (of_processor or isinstance(error, MemoryError | torch.OutOfMemoryError)):
+            raise
+        raise MemoryError(
+            f"training does not fit into memory ({str(error).splitlines()[0]}): lower batch_size "
+            f"(now {settings['batch_size']}), ngf (now {settings['ngf']}) or chapter 04's matrix; "
+            "the last whole epoch is kept"
+        ) from error
 
 
 def process_count() -> int:

@@ -6,8 +6,9 @@ from torch import Tensor, nn
 
 from perfnb.data.slices import BACKGROUND, Slices
 from perfnb.metrics import images
+from perfnb.models.folding import fold
 
-BATCH = 12
+BATCH = 4  # slices: their features stay in the cache on the way to the U-Net
 
 
 @torch.inference_mode()
@@ -16,7 +17,8 @@ def predict(generator: nn.Module, series: np.ndarray, mask: np.ndarray) -> np.nd
 
     Batch norm uses the statistics gathered in training ("running statistics"), dropout is off:
     a slice's map does not depend on its neighbours in the batch. The published code keeps the
-    network in training mode instead, with the statistics of the slice under test.
+    network in training mode instead, with the statistics of the slice under test. The generator
+    stays as it is: a folded copy draws (`perfnb.models.folding`).
 
     Parameters
     ----------
@@ -32,15 +34,15 @@ def predict(generator: nn.Module, series: np.ndarray, mask: np.ndarray) -> np.nd
     float32 array, shape (Z, H, W)
         The map scaled to [-1, 1]; -1 outside the mask.
     """
-    generator.eval()
+    folded = fold(generator)
     device = next(generator.parameters()).device
-    drawn = []
+    drawn = np.empty(mask.shape, np.float32)
     for first in range(0, len(series), BATCH):
         part = slice(first, first + BATCH)
         batch = torch.as_tensor(series[part], dtype=torch.float32, device=device)
         inside = torch.as_tensor(mask[part], device=device)
-        drawn.append(draw(generator, batch, inside)[:, 0].cpu().numpy())
-    return np.concatenate(drawn)
+        drawn[part] = draw(folded, batch, inside)[:, 0].cpu().numpy()
+    return drawn
 
 
 def draw(generator: nn.Module, series: Tensor, mask: Tensor) -> Tensor:
@@ -70,7 +72,7 @@ def validate(generator: nn.Module, slices: Slices) -> dict[str, float]:
     `validation_mae`: mean absolute error in the brain on [-1, 1] (the plateau rule's error).
     `validation_ssim`: whole-slice SSIM, the paper's way.
     """
-    errors, similarities = [], []
+    generator, errors, similarities = fold(generator), [], []
     for patient in slices.patients:
         prepared = slices.patient(patient)
         prediction = predict(generator, prepared.series, prepared.mask)

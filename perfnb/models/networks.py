@@ -4,6 +4,7 @@ Sources: Kossen et al. 2023, section 2.3 and figure 3; Isola et al. 2017 (pix2pi
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from perfnb.models.normalisation import BatchNorm2d
@@ -117,7 +118,20 @@ class PatchDiscriminator(nn.Module):
 
     def forward(self, series: Tensor, perfusion_map: Tensor) -> Tensor:
         """Judge pairs (N, T, H, W), (N, 1, H, W); logits (N, 1, h, w), positive means real."""
-        return self.layers(torch.cat([series, perfusion_map], dim=1))
+        return self.judge(self.look(series), perfusion_map)
+
+    def look(self, series: Tensor) -> Tensor:
+        """Return what the first layer sees of a series: the same whatever map comes with it."""
+        return self._first(series, slice(0, -1))
+
+    def judge(self, seen: Tensor, perfusion_map: Tensor) -> Tensor:
+        """Judge maps (N, 1, H, W) beside a series that was looked at."""
+        return self.layers[1:](seen + self._first(perfusion_map, slice(-1, None)))
+
+    def _first(self, images: Tensor, channels: slice) -> Tensor:
+        """Apply the first layer to some of its channels; a convolution sums over them."""
+        first = self.layers[0]
+        return F.conv2d(images, first.weight[:, channels], None, first.stride, first.padding)
 
 
 def make_generator(

@@ -39,7 +39,7 @@ def make_networks(model_name: str, frames: int, settings: Mapping, device: str) 
     discriminator = PatchDiscriminator(frames, settings["ndf"]).apply(initialise).to(device)
     adam = [
         accelerator.prepare_optimizer(
-            torch.optim.Adam(network.parameters(), lr=settings["learning_rate"], betas=BETAS)
+            torch.optim.Adam(network.parameters(), settings["learning_rate"], BETAS, fused=True)
         )
         for network in (generator, discriminator)
     ]

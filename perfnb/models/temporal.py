@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from perfnb.models import voxels
 from perfnb.models.devices import total
 
 SLOPE = 0.2
@@ -53,16 +54,15 @@ class TemporalPath(nn.Module):
         mask : bool tensor, shape (N, H, W), optional
             Brain pixels; None computes every pixel.
         """
-        n, frames, height, width = series.shape
         if mask is None:
+            n, _, height, width = series.shape
             mask = torch.ones((n, height, width), dtype=torch.bool, device=series.device)
-        x = _gather(series, mask)
+        x = voxels.gather(series, mask)
         outside = int(mask.numel() - x.shape[-1] + 1)
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-            kernel = convolution.weight.squeeze(-1).contiguous(memory_format=torch.channels_last)
-            x = F.conv2d(x, kernel, stride=(2, 1), padding=(1, 0))
+            x = voxels.convolve(x, convolution.weight)
             x = self._normalise(x.to(norm.weight.dtype), norm, outside)
-        return _scatter(x, mask)
+        return voxels.scatter(x[0], mask)
 
     def dense(self, series: Tensor) -> Tensor:
         """Compute the same function as the paper writes it: `Conv3d` on every pixel."""
@@ -72,11 +72,11 @@ class TemporalPath(nn.Module):
         return x[:, :, 0]
 
     def _normalise(self, x: Tensor, norm: nn.BatchNorm3d, outside: int) -> Tensor:
-        """Batch norm and LeakyReLU of (1, C, T, voxels + 1), the last voxel counted `outside` x."""
+        """Batch norm and LeakyReLU of (T, C, voxels + 1), the last voxel counted `outside` x."""
         if not self.training:
             scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
             shift = norm.bias - norm.running_mean * scale
-            x = torch.addcmul(shift[:, None, None], x, scale[:, None, None])
+            x = x * scale[:, None] + shift[:, None]
             return F.leaky_relu(x, SLOPE, inplace=not torch.is_grad_enabled())
         out, mean, var, count = _WeightedNorm.apply(x, norm.weight, norm.bias, outside, norm.eps)
         with torch.no_grad():
@@ -98,13 +98,13 @@ class _WeightedNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, gamma: Tensor, beta: Tensor, outside: int, eps: float):
         extra = outside - 1
-        count = total(x.new_tensor(x.shape[2] * (x.shape[3] + extra)))
-        mean = total(x.sum(dim=(0, 2, 3)) + extra * x[0, :, :, -1].sum(dim=1)) / count
-        centred = x - _column(mean)
-        square = (centred * centred).sum(dim=(0, 2, 3))
-        var = total(square + extra * (centred[0, :, :, -1] ** 2).sum(dim=1)) / count
+        count = total(x.new_tensor(x.shape[0] * (x.shape[2] + extra)))
+        mean = total(x.sum(dim=(0, 2)) + extra * x[:, :, -1].sum(dim=0)) / count
+        centred = x - mean[:, None]
+        square = (centred * centred).sum(dim=(0, 2))
+        var = total(square + extra * (centred[:, :, -1] ** 2).sum(dim=0)) / count
         inverse_std = torch.rsqrt(var + eps)
-        out = torch.addcmul(_column(beta), centred, _column(gamma * inverse_std))
+        out = (centred * (gamma * inverse_std)[:, None]).add_(beta[:, None])  # addcmul is slower
         out = F.leaky_relu_(out, SLOPE)
         ctx.save_for_backward(centred, out, inverse_std, gamma, count)
         ctx.extra = extra
@@ -115,39 +115,12 @@ class _WeightedNorm(torch.autograd.Function):
     def backward(ctx, grad: Tensor, _mean, _var, _count):
         centred, out, inverse_std, gamma, count = ctx.saved_tensors
         grad = torch.ops.aten.leaky_relu_backward(grad, out, SLOPE, True)
-        grad_beta = grad.sum(dim=(0, 2, 3))
-        grad_gamma = (grad * centred).sum(dim=(0, 2, 3)) * inverse_std
+        grad_beta = grad.sum(dim=(0, 2))
+        grad_gamma = (grad * centred).sum(dim=(0, 2)) * inverse_std
         means = total(torch.stack([grad_beta, grad_gamma * inverse_std])) / count
-        offset, slope = gamma * inverse_std * means
-        grad = grad.mul_(_column(gamma * inverse_std))
-        grad.addcmul_(centred, _column(-slope)).sub_(_column(offset))
-        last = centred[0, :, :, -1]
-        grad[0, :, :, -1] -= ctx.extra * (offset[:, None] + slope[:, None] * last)
+        offset, slope = (gamma * inverse_std * means)[:, :, None]
+        last = centred[:, :, -1:]
+        of_extra = ctx.extra * (offset + slope * last)
+        grad = grad.mul_((gamma * inverse_std)[:, None]).sub_(offset).sub_(centred * slope)
+        grad[:, :, -1:] -= of_extra
         return grad, grad_gamma, grad_beta, None, None
-
-
-def _column(values: Tensor) -> Tensor:
-    return values[:, None, None]
-
-
-def _gather(series: Tensor, mask: Tensor) -> Tensor:
-    """Return brain voxels and one background voxel as (1, 1, T, voxels + 1)."""
-    frames = series.shape[1]
-    voxels = series.permute(0, 2, 3, 1)[mask]
-    outside = (~mask).flatten().nonzero()[:1, 0]
-    if len(outside):
-        n, pixel = divmod(int(outside), mask[0].numel())
-        standin = series[n].reshape(frames, -1)[:, pixel]
-    else:
-        standin = series.new_zeros(frames)
-    columns = torch.cat([voxels, standin[None]]).T[None, None]
-    return columns.contiguous(memory_format=torch.channels_last)  # half as fast again on a CPU
-
-
-def _scatter(x: Tensor, mask: Tensor) -> Tensor:
-    """Put (1, C, 1, voxels + 1) back on the slices: (N, C, H, W), the last voxel outside."""
-    features = x[0, :, 0].T
-    index = torch.full(mask.shape, features.shape[0] - 1, dtype=torch.long, device=mask.device)
-    index[mask] = torch.arange(features.shape[0] - 1, device=mask.device)
-    n, height, width = mask.shape
-    return features[index.flatten()].reshape(n, height, width, -1).permute(0, 3, 1, 2)

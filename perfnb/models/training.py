@@ -19,9 +19,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from perfnb.data.slices import Slices
-from perfnb.files import alone_in, write_atomic, write_json
+from perfnb.files import alone_in, refuse_changed, stamps, write_atomic, write_json
 from perfnb.maps import spec
-from perfnb.models import averaging, checkpoints, devices, inference
+from perfnb.models import averaging, checkpoints, devices, inference, snapshots
 from perfnb.models.batches import batches, draw_shifts, mirrored, shifted, toss
 from perfnb.models.players import Networks, learn, make_networks
 
@@ -66,9 +66,10 @@ def discriminator_step(
 ) -> float:
     """Teach the discriminator: reference maps are real, generated ones are not."""
     with nets.accelerator.autocast():
-        real = adversarial_loss(nets.discriminator(series, reference), is_real=True)
+        seen = nets.discriminator.look(series)
+        real = adversarial_loss(nets.discriminator.judge(seen, reference), is_real=True)
         # detached: the generator must not learn from this loss
-        fake = adversarial_loss(nets.discriminator(series, generated.detach()), is_real=False)
+        fake = adversarial_loss(nets.discriminator.judge(seen, generated.detach()), is_real=False)
     loss = (real + fake) / 2
     learn(nets, "discriminator", loss)
     return loss.item()
@@ -141,8 +142,8 @@ def fit(
     Parameters
     ----------
     run_dir : Path
-        Gets `weights.safetensors`, `history.csv`, `training.json` and, while running,
-        `checkpoint.safetensors`.
+        Gets `weights.safetensors`, `history.csv`, `training.json`, `snapshots.npy` and, while
+        running, `checkpoint.safetensors`.
     model_name : str
         `pix2pix` or `temp-pix2pix`.
     training, validation : Slices
@@ -164,11 +165,17 @@ def fit(
     Raises
     ------
     ValueError
-        The folder holds a run with other settings, or the weights don't fit.
+        The folder holds a run with other settings, the weights don't fit, or prepared slices
+        changed meanwhile.
     FloatingPointError
         A loss is not a number; says at which step and slices. The last checkpoint stays.
+    MemoryError
+        The networks don't fit; says what to lower.
     """
     _refuse_bad_start(training, validation, restart)
+    read = {
+        data.folder / "slices": stamps(data.folder / "slices") for data in (training, validation)
+    }
     identity = {"model_name": model_name, "map_name": training.map_name, **settings}
     identity |= {"data": training.fingerprint, "init_from": checkpoints.weights_hash(init_from)}
     identity |= {"code": checkpoints.code_hash()}
@@ -186,8 +193,12 @@ def fit(
             checkpoints.distrust(run_dir)
         bar = tqdm(total=settings["epochs"], initial=len(history), unit="epoch", leave=False)
         while len(history) < settings["epochs"] and not _ended(history, plateau):
-            history.append(_epoch(nets, training, validation, settings, len(history)))
+            with devices.explain_memory(settings):
+                history.append(_epoch(nets, training, validation, settings, len(history)))
+            for folder, before in read.items():
+                refuse_changed(folder, before)
             if process.is_main_process:
+                snapshots.keep(run_dir, nets.averaged, validation, len(history))
                 _keep(run_dir, nets, history, identity)
             bar.update(1)
         bar.close()

@@ -7,9 +7,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from perfnb.plots.look import CYCLE, MUTED, WIDTH, subplots
+from perfnb.plots.look import COLOURS, CYCLE, MUTED, WIDTH, subplots
 
 TRUTH = "#222222"
+NETWORKS = ("pix2pix", "temp-pix2pix")  # the same colours as in every other figure
 ORDER = tuple(CYCLE[k] for k in (0, 1, 2, 4, 3, 5, 6, 7))  # neighbours differ in lightness
 
 
@@ -75,6 +76,7 @@ def panels(
     labels = dict.fromkeys(label for part in parts for label in part.lines)
     plain = [label for label in labels if not _is_truth(label)]
     colours = {label: ORDER[k % len(ORDER)] for k, label in enumerate(plain)}
+    colours |= {label: COLOURS[label] for label in plain if label in NETWORKS}
     has_clock = angles_rad is not None
     ratios = [1.0] * len(parts) if not has_clock else [0.75] + [1.0] * len(parts)
     width = WIDTH if len(ratios) > 1 else 0.75 * WIDTH

@@ -1,0 +1,136 @@
+"""A trained generator as one ONNX file that takes films in their own units and returns maps.
+
+The file needs neither this library nor torch: any ONNX runtime draws maps with it.
+"""
+
+import json
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from perfnb.data.slices import Scaling, read_scaling
+from perfnb.files import write_atomic
+from perfnb.models.evaluation import load_generator
+from perfnb.models.folding import fold
+from perfnb.models.temporal import SLOPE
+
+OPSET = 17
+
+
+class Drawing(nn.Module):
+    """A generator with its scaling: film in, map in physical units out.
+
+    Parameters
+    ----------
+    generator : nn.Module
+        Of `perfnb.models.networks`.
+    scaling : Scaling
+        Of the cohort that it was trained on.
+    map_name : str
+        The map that it draws.
+    """
+
+    def __init__(self, generator: nn.Module, scaling: Scaling, map_name: str):
+        super().__init__()
+        path = getattr(generator, "temporal", None)
+        folded = fold(generator)
+        if path is not None:
+            folded.temporal = DensePath(folded.temporal.matrices, folded.temporal.offsets)
+        self.generator = folded.to(memory_format=torch.contiguous_format)
+        self.film, self.map = scaling.ranges["series"], scaling.ranges[map_name]
+
+    def forward(self, series: Tensor, mask: Tensor) -> Tensor:
+        """Map a film (Z, T, H, W) and its mask (Z, H, W) to a map (Z, H, W)."""
+        inside = mask[:, None]
+        (low, high), (lowest, highest) = self.film, self.map
+        scaled = torch.where(inside, (series - low) * (2 / (high - low)) - 1, -1.0)
+        drawn = self.generator(scaled)
+        physical = (drawn + 1) * ((highest - lowest) / 2) + lowest
+        return torch.where(inside, physical, 0.0)[:, 0]
+
+
+class DensePath(nn.Module):
+    """The folded temporal path on every pixel: picking brain voxels is no operation of ONNX."""
+
+    def __init__(self, matrices: list[Tensor], offsets: list[Tensor]):
+        super().__init__()
+        self.convolutions = nn.ModuleList()
+        for matrix, offset in zip(matrices, offsets, strict=True):
+            kernel = matrix.unflatten(1, (4, -1)).transpose(1, 2)[..., None, None]
+            convolution = nn.Conv3d(*kernel.shape[1::-1], (4, 1, 1), (2, 1, 1), (1, 0, 0))
+            convolution.weight = nn.Parameter(kernel.contiguous(), False)
+            convolution.bias = nn.Parameter(offset[:, 0], False)
+            self.convolutions.append(convolution)
+
+    def forward(self, series: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Map a series (N, T, H, W) to features (N, C, H, W)."""
+        x = series[:, None]
+        for convolution in self.convolutions:
+            x = nn.functional.leaky_relu(convolution(x), SLOPE)
+        return x[:, :, 0]
+
+
+def export_onnx(model_dir: Path, data_dir: Path, path: Path) -> Path:
+    """Write a trained generator with its scaling as ONNX.
+
+    The graph takes `series`, float32 (Z, T, H, W), on the study's grid: the signal divided by the
+    median baseline signal of the brain, as `data.preparation.Prepared.series` has it; and `mask`,
+    bool (Z, H, W). It returns `map`, float32 (Z, H, W), in the map's unit, 0 outside the mask.
+    Z may be any number; T, H and W are the study's.
+
+    Parameters
+    ----------
+    model_dir : Path
+        A run folder with its weights and `manifest.json`, as chapters 05 and 06 leave it.
+    data_dir : Path
+        The prepared cohort that it was trained on, for scaling and size.
+    path : Path
+        The file to write, such as `Tmax.onnx`.
+
+    Raises
+    ------
+    ImportError
+        The optional package `onnx` is not installed.
+    FileNotFoundError, ValueError
+        The folders lack what they should hold, or don't fit together.
+    """
+    _require_onnx()
+    made, prepared = (_manifest(folder) for folder in (model_dir, data_dir))
+    frames, matrix = (prepared["settings"][name] for name in ("frames", "matrix"))
+    generator = load_generator(Path(model_dir), frames)
+    drawing = Drawing(generator, read_scaling(data_dir), made["map_name"]).eval()
+    series = torch.zeros(2, frames, matrix, matrix)
+    mask = torch.ones(2, matrix, matrix, dtype=torch.bool)
+    with write_atomic(Path(path)) as temporary, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecation of the exporter that needs no more packages
+        torch.onnx.export(
+            drawing,
+            (series, mask),
+            str(temporary),
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=["series", "mask"],
+            output_names=["map"],
+            dynamic_axes={name: {0: "Z"} for name in ("series", "mask", "map")},
+        )
+    return Path(path)
+
+
+def _require_onnx() -> None:
+    try:
+        import onnx  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            "the package onnx is missing: pip install -e '.[onnx]' -c requirements.lock"
+        ) from error
+
+
+def _manifest(folder: Path) -> dict:
+    path = Path(folder) / "manifest.json"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} is missing: chapter 04_prepare makes the data's, 05_train the model's"
+        )
+    return json.loads(path.read_text())

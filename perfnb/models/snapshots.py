@@ -1,0 +1,62 @@
+"""How one validation slice was drawn after each epoch: a run's film strip.
+
+Snapshots are for looking at. They take no part in training and in no checkpoint's identity.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from perfnb.data.slices import Slab, Slices
+from perfnb.files import write_atomic
+from perfnb.models import inference
+
+FILE = "snapshots.npy"
+
+
+def fixed_slice(validation: Slices) -> tuple[Slab, int]:
+    """Return the first validation patient, and this patient's slice with the most tissue."""
+    slab = validation.patient(validation.patients[0])
+    return slab, int(slab.tissue.sum(axis=(1, 2)).argmax())
+
+
+def keep(run_dir: Path, generator: nn.Module, validation: Slices, epoch: int) -> None:
+    """Add the fixed slice as drawn after an epoch (1, 2, ...) to the run's snapshots.
+
+    What a killed or an older run left for this epoch or a later one is dropped.
+    """
+    slab, z = fixed_slice(validation)
+    drawn = inference.predict(generator, slab.series[z : z + 1], slab.mask[z : z + 1])
+    kept = np.full((epoch, *drawn.shape[1:]), np.nan, np.float32)
+    before = read(run_dir)[: epoch - 1]
+    if before.shape[1:] == drawn.shape[1:]:
+        kept[: len(before)] = before
+    kept[-1] = drawn[0]
+    with write_atomic(Path(run_dir) / FILE) as temporary, open(temporary, "wb") as file:
+        np.save(file, kept)
+
+
+def read(run_dir: Path) -> np.ndarray:
+    """Return the snapshots of a run, one an epoch, scaled to [-1, 1].
+
+    Returns
+    -------
+    float32 array, shape (epochs, H, W)
+        NaN for an epoch that is not known; no epochs at all where there is no readable file.
+    """
+    try:
+        kept = np.load(Path(run_dir) / FILE)
+    except (FileNotFoundError, EOFError, ValueError):
+        kept = np.empty(0)
+    return kept if kept.ndim == 3 else np.empty((0, 0, 0), np.float32)
+
+
+def choose_epochs(known: int, count: int) -> list[int]:
+    """Return at most `count` epochs between the first and the last, dense at first.
+
+    Networks change most in the beginning: the epochs grow by a factor, not by a step.
+    """
+    if known < 1 or count < 2:
+        raise ValueError(f"known={known}, count={count}: expected at least 1 epoch and 2 pictures")
+    return sorted({int(epoch) for epoch in np.rint(np.geomspace(1, known, count))})

@@ -1,0 +1,70 @@
+"""The ONNX file draws in physical units what torch draws from the prepared slices."""
+
+import builtins
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from perfnb.models import checkpoints, export, inference
+from perfnb.models.networks import make_generator
+
+SETTINGS = {"ngf": 2, "unet_ngf": 2}
+
+
+def model(folder, model_name, upsampling):
+    """Leave a run folder of a network with statistics of its own; return the network."""
+    torch.manual_seed(3)
+    generator = make_generator(model_name, 64, 2, 2, upsampling)
+    for module in generator.modules():
+        if isinstance(module, torch.nn.Conv2d | torch.nn.Conv3d | torch.nn.ConvTranspose2d):
+            torch.nn.init.normal_(module.weight, 0, 0.1)
+        elif hasattr(module, "running_mean"):
+            module.running_mean.normal_(0, 0.2)
+            module.running_var.uniform_(0.5, 2)
+    checkpoints.save_weights(generator, folder / "weights.safetensors")
+    settings = SETTINGS | {"upsampling": upsampling}
+    made = {"model_name": model_name, "map_name": "Tmax", "settings": settings}
+    (folder / "manifest.json").write_text(json.dumps(made))
+    return generator
+
+
+@pytest.mark.parametrize("upsampling", ["transpose", "nearest"])
+@pytest.mark.parametrize("model_name", ["pix2pix", "temp-pix2pix"])
+def test_file_draws_what_torch_draws(splits, tmp_path, model_name, upsampling):
+    runtime = pytest.importorskip("onnxruntime")
+    generator = model(tmp_path, model_name, upsampling)
+    slices = splits[0]
+    path = export.export_onnx(tmp_path, slices.folder, tmp_path / "Tmax.onnx")
+    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    lowest, highest = slices.scaling.ranges["Tmax"]
+    for count in (3, 1):  # not the number of slices that it was written with
+        slab = slices.patient(slices.patients[0])
+        scaled, mask = slab.series[:count], slab.mask[:count]
+        film = np.where(mask[:, None], slices.scaling.backward("series", scaled), 0)
+        (drawn,) = session.run(None, {"series": film, "mask": mask})
+        expected = slices.scaling.backward("Tmax", inference.predict(generator, scaled, mask))
+        assert drawn.shape == (count, 64, 64) and (drawn[~mask] == 0).all()
+        close = 1e-4 * (highest - lowest)
+        np.testing.assert_allclose(drawn[mask], expected[mask], rtol=0, atol=close)
+        assert np.ptp(expected[mask]) > 10 * close
+
+
+def test_folder_without_a_model_is_named(splits, tmp_path):
+    pytest.importorskip("onnx")
+    with pytest.raises(FileNotFoundError, match="manifest.json is missing: .*05_train"):
+        export.export_onnx(tmp_path, splits[0].folder, tmp_path / "Tmax.onnx")
+
+
+def test_missing_package_says_how_to_get_it(splits, tmp_path, monkeypatch):
+    original = builtins.__import__
+
+    def lacking(name, *arguments, **options):
+        if name == "onnx":
+            raise ImportError(name)
+        return original(name, *arguments, **options)
+
+    monkeypatch.setattr(builtins, "__import__", lacking)
+    with pytest.raises(ImportError, match=r"onnx is missing: pip install -e '\.\[onnx\]'"):
+        export.export_onnx(tmp_path, splits[0].folder, tmp_path / "Tmax.onnx")
