@@ -46,6 +46,12 @@ def test_a_better_score_has_more_skill_in_either_direction(measure, sign):
     assert row["skill"] == pytest.approx(0.5) and row["n"] == 6 and row["note"] == ""
 
 
+def test_the_correlation_counts_from_nothing():
+    nothing = np.full(5, np.nan)
+    found = skill.skill_table(table(np.full(5, 0.45), nothing, np.full(5, 0.9), "r"), 0).iloc[0]
+    assert found["skill"] == pytest.approx(0.5) and found["floor"] == 0
+
+
 def test_patients_without_a_ceiling_do_not_count():
     floor = np.linspace(3, 4, 5)
     full = table(floor - 1, floor, floor - 2)

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from perfnb.metrics import tables
+from perfnb.metrics import prior, tables
 
 
 def maps(seed=0):
@@ -121,3 +121,11 @@ def test_the_average_patient_is_nearest_the_median():
     assert tables.average_patient(frame({"b": 1.0, "a": 2.0})) == "a"
     with pytest.raises(ValueError, match="no rows"):
         tables.average_patient(frame({"a": 1.0}).iloc[:0])
+
+
+def test_prior_work_stands_beside_the_study_with_its_unit():
+    table = pd.DataFrame(rows_of() + rows_of(patient="sub-002"))
+    found = prior.beside_prior_work(table, "acute", "pix2pix").set_index("measure")
+    assert found.loc["MAE", "pix2pix, acute"] == "1.500 ± 0.000 (s, tissue)"
+    assert found.loc["SSIM", "pix2pix, acute"] == "not trained"
+    assert found.loc["NRMSE", "earlier work"] == "McKinley 2018: 0.113"

@@ -61,12 +61,11 @@ def _voxels(data: Mapping[str, Slices], baselines: pd.DataFrame, rng) -> tuple |
     patients = sorted(set.intersection(*(set(part.patients) for part in data.values())))
     inputs, targets = [], []
     for patient in patients:
-        slabs = [slices.patient(patient) for slices in data.values()]
-        inside = slabs[0].mask
-        chosen = rng.permutation(int(inside.sum()))[: VOXELS // len(patients)]
-        seen = _before(slabs[0].series, baselines.loc[patient])
-        inputs.append(features(seen, inside)[chosen])
-        targets.append(np.stack([slab.reference[inside] for slab in slabs], axis=1)[chosen])
+        slab = next(iter(data.values())).patient(patient)
+        chosen = rng.permutation(int(slab.mask.sum()))[: VOXELS // len(patients)]
+        inputs.append(features(_before(slab.series, baselines.loc[patient]), slab.mask)[chosen])
+        references = [part.scaled_reference(patient)[slab.mask] for part in data.values()]
+        targets.append(np.stack(references, axis=1)[chosen])
     return (np.concatenate(inputs), np.concatenate(targets)) if patients else None
 
 

@@ -80,12 +80,11 @@ def all_above(
     -------
     Evidence
     """
-    cells, holds, fails = [], [], []
+    cells, lost, holds, fails = [], 0, [], []
     strict = 1 - (1 - level) / max(len(differences), 1)
     for name, array in differences.items():
         if array is None or len(array) < statistics.MIN_PAIRS:
-            count = "missing" if array is None else f"{len(array)} patients"
-            cells.append(f"{name} – ({count})")
+            lost += 1
             holds.append(False)
             continue
         low, high = statistics.t_interval(array, level=level)
@@ -93,6 +92,7 @@ def all_above(
         fails.append(statistics.t_interval(array, level=strict)[1] < 0)
         cells.append(f"{name} {np.mean(array):+.3f} [{low:+.3f}, {high:+.3f}]")
     status = FAILS if any(fails) else HOLDS if holds and all(holds) else OPEN
+    cells += [f"{lost} of {len(differences)} missing"] if lost else []
     head = f"{claim}: " if claim else ""
     return Evidence(status, head + ", ".join(cells))
 

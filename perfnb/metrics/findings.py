@@ -104,31 +104,23 @@ def _reason(finding: Finding, study: Study) -> str:
     return "the intervals allow both"
 
 
+def _ranked(scores: pd.DataFrame, model: str, known: Sequence[str], order) -> list[Evidence]:
+    """Whether a model beats the constant in some maps, and in each pair draws the first better."""
+    better = {n: difference(scores, (n, model), (n, "constant")) for n in known}
+    ranks = {f"{a} − {b}": difference(scores, (a, model), (b, model)) for a, b in order}
+    return [all_above(better, "gain over the constant"), all_above(ranks, "order of the maps")]
+
+
 def _f1(study: Study) -> tuple[list[Evidence], str]:
     scores, model = study.scores("acute"), "temp-pix2pix"
     told = {"Tmax": 0.92, "TTP": 0.95, "CBV": 0.986}
-    better = {n: difference(scores, (n, model), (n, "constant")) for n in told}
-    order = {
-        f"{b} − {a}": difference(scores, (b, model), (a, model))
-        for a, b in (("Tmax", "TTP"), ("TTP", "CBV"))
-    }
-    parts = [
-        all_above(better, "gain over the constant"),
-        all_above(order, "order of the maps"),
-    ]
+    parts = _ranked(scores, model, tuple(told), (("TTP", "Tmax"), ("CBV", "TTP")))
     return parts, beside_the_paper(scores, model, told)
 
 
 def _f2(study: Study) -> tuple[list[Evidence], str]:
     scores, model = study.scores("acute"), "pix2pix"
-    better = {n: difference(scores, (n, model), (n, "constant")) for n in OTHERS}
-    order = {
-        f"{a} − {b}": difference(scores, (a, model), (b, model)) for a in OTHERS for b in ORDERED
-    }
-    parts = [
-        all_above(better, "gain over the constant"),
-        all_above(order, "order of the maps"),
-    ]
+    parts = _ranked(scores, model, OTHERS, [(a, b) for a in OTHERS for b in ORDERED])
     return parts, beside_the_paper(scores, model, {"Tmax": 0.86, "TTP": 0.91})
 
 

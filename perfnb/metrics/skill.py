@@ -8,7 +8,7 @@ import pandas as pd
 from perfnb.metrics import statistics, tables
 
 FLOOR, CEILING = "constant", "noise-free teacher"
-MEASURES = ("MAE_physical", "SSIM")
+MEASURES = ("SSIM", "MAE_physical", "r")
 COLUMNS = tuple(
     "cohort map against measure model n floor score ceiling skill low high note".split()
 )
@@ -58,6 +58,9 @@ def skill_table(
 ) -> pd.DataFrame:
     """Skill of every model in tissue, against the reference and, where it is known, the truth.
 
+    The correlation with a constant map is none; its floor is 0. Against the truth the teacher's own
+    bias can outweigh what it knows: then its error makes no skill, and its correlation does.
+
     Parameters
     ----------
     table : DataFrame
@@ -81,7 +84,10 @@ def skill_table(
         wide = part.pivot(index="patient", columns="model", values="value")
         for model in (name for name in models if name in wide):
             head = dict(zip(keys, key, strict=True)) | {"model": model}
-            rows.append(head | _one(wide.reindex(columns=[model, FLOOR, CEILING]), seed, key[3]))
+            values = wide.reindex(columns=[model, FLOOR, CEILING])
+            if key[3] == "r":
+                values[FLOOR] = 0.0
+            rows.append(head | _one(values, seed, key[3]))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 

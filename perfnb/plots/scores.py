@@ -81,7 +81,7 @@ def skill_dots(found: pd.DataFrame, models: Sequence[str] = ("pix2pix", "temp-pi
     ----------
     found : DataFrame
         Columns cohort, map, against, measure, model, skill, low and high; one with no skill (NaN)
-        is not drawn.
+        is not drawn, nor a question to which nobody has one.
     models : list of str
         Which models, in their order.
 
@@ -90,6 +90,7 @@ def skill_dots(found: pd.DataFrame, models: Sequence[str] = ("pix2pix", "temp-pi
     ValueError
         Nothing to draw.
     """
+    found = found.groupby(["measure", "against"]).filter(lambda part: part["skill"].notna().any())
     if found.empty:
         raise ValueError("there is no skill to draw: expected rows of at least one cohort")
     cohorts = list(dict.fromkeys(found["cohort"]))
@@ -101,10 +102,13 @@ def skill_dots(found: pd.DataFrame, models: Sequence[str] = ("pix2pix", "temp-pi
         measure, against = questions[j]
         chosen = (found["measure"] == measure) & (found["against"] == against)
         _skill_panel(ax, found[chosen & (found["cohort"] == cohorts[i])], names, models)
-        short = measure.removesuffix("_physical")
-        ax.set_title(f"{cohorts[i]}: {short} against the {against}", loc="left")
+        if i == 0:
+            ax.set_title(f"{measure.removesuffix('_physical')}, {against}", loc="left")
     for ax in axes[-1]:
         ax.set_xlabel("skill")
+        ax.set_xlim(left=max(ax.get_xlim()[0], -1.0))
+    for ax, cohort in zip(axes[:, 0], cohorts, strict=True):
+        ax.set_ylabel(cohort)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     return figure
