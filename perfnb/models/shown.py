@@ -105,9 +105,7 @@ def changes(
     part = table[(table["map"] == map_name) & table[column].notna()]
     return {
         told: {
-            route: part.loc[
-                (part["motion"] == kind) & (part["model"] == route), "change"
-            ].to_numpy()
+            route: part.loc[(part["motion"] == kind) & (part["model"] == route), column].to_numpy()
             for route in routes
         }
         for kind, told in motions.items()
@@ -117,12 +115,12 @@ def changes(
 def intervals(
     values: Mapping[str, Mapping[str, np.ndarray]], seed: int
 ) -> dict[str, dict[str, tuple[float, float]]]:
-    """Return the bootstrap interval of every mean of `changes` that has two patients or more."""
+    """Return the bootstrap interval of every mean of `changes` that has three patients or more."""
     return {
         kind: {
             route: statistics.bootstrap_interval(found, seed)
             for route, found in own.items()
-            if len(found) > 1
+            if len(found) > 2
         }
         for kind, own in values.items()
     }
