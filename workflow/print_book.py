@@ -24,12 +24,14 @@ from links import unlink_missing  # noqa: E402
 from stage_book import PROJECT, stage  # noqa: E402
 from stills import is_interactive, still  # noqa: E402
 
-PROGRAMS = ("latexmk", "xelatex", "xindy", "rsvg-convert")
+PROGRAMS = ("latexmk", "xelatex", "makeindex", "rsvg-convert")
 FILES = ("fncychap.sty", "titlesec.sty", "FreeSerif.otf")  # of packages that no program tells
 PACKAGES = (
     "latexmk texlive-xetex texlive-latex-recommended texlive-latex-extra "
-    "texlive-fonts-recommended fonts-freefont-otf xindy librsvg2-bin"
+    "texlive-fonts-recommended fonts-freefont-otf librsvg2-bin"
 )
+# Jupyter Book loads bbm for its double-stroke letters; Debian has it only in a very large package.
+BBM = r"\ProvidesPackage{bbm}\RequirePackage{amssymb}\newcommand{\mathbbm}[1]{\mathbb{#1}}" + "\n"
 MOVES = "The sliders of this figure work in the HTML book."
 SCREEN_ONLY = ("genindex",)  # LaTeX makes an index of its own
 PREAMBLE = r"""
@@ -148,8 +150,8 @@ def _table(table) -> str:
     width, height = (1 + max(place[axis] for place in taken) for axis in (1, 0))
     head = table.find("thead")
     n_head = len(head.find_all("tr")) if head else 0
-    heads = [filter(None, (grid.get((i, j)) for i in range(n_head))) for j in range(width)]
-    lines = [[" ".join(words) for words in heads], ["---"] * width]
+    above = [[grid.get((i, j), "") for i in range(n_head)] for j in range(width)]
+    lines = [[" ".join(filter(None, words)) for words in above], ["---"] * width]
     lines += [[grid.get((i, j), "") for j in range(width)] for i in range(n_head, height)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -170,6 +172,7 @@ def _configure(source: Path, study: str) -> None:
     }
     config["sphinx"]["config"] |= {
         "latex_show_urls": "no",
+        "latex_use_xindy": False,
         "latex_elements": {
             "papersize": "a4paper",
             "pointsize": "10pt",
@@ -194,6 +197,7 @@ def build(source: Path, pdf: Path) -> None:
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
     subprocess.run([*command, "-W", "--keep-going"], cwd=source, check=True, env=environment)
     folder = source / "_build" / "latex"
+    (folder / "bbm.sty").write_text(BBM, encoding="utf-8")
     latex = ["latexmk", "-xelatex", "-interaction=nonstopmode", "-halt-on-error", "book.tex"]
     with (folder / "screen.txt").open("w", encoding="utf-8") as screen:
         done = subprocess.run(latex, cwd=folder, stdout=screen, stderr=subprocess.STDOUT)
