@@ -81,10 +81,10 @@ def test_paper_has_pictures_and_tables_in_place_of_html(slider):
     assert colour(base64.b64decode(picture["image/png"])) == (80, 0, 0)
     assert "sliders" in cells[0].metadata["mystnb"]["figure"]["caption"]
     assert table["text/markdown"].splitlines() == [
-        "| map | model | error low | low |",
+        "| map | model | error low | error low |",
         "| --- | --- | --- | --- |",
         "| CBF | a\\|b | 1 | 2 |",
-        "|  | c | 3 | 4 |",
+        "| CBF | c | 3 | 4 |",
     ]
     assert not notebook.cells[2].outputs
 

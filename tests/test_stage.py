@@ -53,7 +53,7 @@ def executed_notebook():
             new_code_cell(
                 '# Parameters\nstudy = "tiny"', metadata={"tags": ["injected-parameters"]}
             ),
-            new_markdown_cell("## A figure\n\n$$\nx\n$$ (eq-x)"),
+            new_markdown_cell("```{index}\nsingle: x\n```\n\n## A figure\n\n$$\nx\n$$ (eq-x)"),
             new_code_cell("plot()", metadata={"mystnb": {"figure": figure}}, outputs=[picture]),
             new_code_cell("plot()", outputs=[picture]),
             new_markdown_cell(EXERCISES),
@@ -97,7 +97,7 @@ def test_plan_of_one_cohort_has_no_fine_tuning():
 
 def test_shown_chapter_keeps_labels_exercises_and_title():
     text = text_of(pages.to_page(executed_notebook(), SHOWN, "tiny"))
-    for kept in ("(train)=", "# Train one map", ":label: ex-1", "$$ (eq-x)"):
+    for kept in ("{index}", "(train)=", "# Train one map", ":label: ex-1", "$$ (eq-x)"):
         assert kept in text
 
 
@@ -105,7 +105,16 @@ def test_run_page_has_its_own_title_and_no_label_or_exercise():
     notebook = pages.to_page(executed_notebook(), RUN, "tiny")
     text = text_of(notebook)
     assert text.strip().startswith("# Train: acute, pix2pix, CBF")
-    for gone in ("(train)=", "Exercises", "ex-1", "(eq-x)", "1 + 1", "not a heading"):
+    for gone in (
+        "{index}",
+        "single",
+        "(train)=",
+        "Exercises",
+        "ex-1",
+        "(eq-x)",
+        "1 + 1",
+        "not a heading",
+    ):
         assert gone not in text
     assert "## Next" in text
     assert not [

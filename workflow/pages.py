@@ -16,6 +16,7 @@ VERBS = {
 ALONE = ("01_bolus", "02_deconvolution", "11_phantom")  # run once, before any cohort
 FENCE = re.compile(r"^\s*(`{3,}|:{3,})\s*(\{[\w-]+\})?")
 HEADING = re.compile(r"^(#+)\s+(.*)")
+INDEX = re.compile(r"^```\{index\}\n.*?^```\n*", re.MULTILINE | re.DOTALL)
 EXERCISES = re.compile(r"^exercises?\b", re.IGNORECASE)
 
 
@@ -176,8 +177,9 @@ def _cut_exercises(text: str, level: int | None) -> tuple[str, int | None]:
 
 
 def _without_labels(cell):
-    """Remove every label: the chapter shown in the book keeps them."""
+    """Remove every label and index entry: the chapter shown in the book keeps them."""
     if cell.cell_type == "markdown":
+        cell.source = INDEX.sub("", cell.source)
         cell.source = re.sub(r"^\([\w:.-]+\)=\s*$", "", cell.source, flags=re.MULTILINE)
         cell.source = re.sub(r"^:(label|name):.*\n", "", cell.source, flags=re.MULTILINE)
         cell.source = re.sub(r"^\$\$[ \t]*\([\w:.-]+\)", "$$", cell.source, flags=re.MULTILINE)
