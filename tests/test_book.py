@@ -7,7 +7,10 @@ import shutil
 import subprocess
 import sys
 import threading
+import zipfile
+from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote, urljoin, urlsplit
 
 import pytest
 import yaml
@@ -142,8 +145,77 @@ def test_every_page_of_the_contents_was_built_and_no_other(book, docnames):
         for folder in ("book", "notebooks")
         for path in (book / "html" / folder).glob("*.html")
     }
-    assert built == set(docnames)
+    assert built | {"genindex"} == set(docnames)
     assert len(docnames) == len(set(docnames))
+
+
+class Links(HTMLParser):
+    """Links and anchors of one page."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.targets, self.anchors = set(), set()
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        told = dict(attributes)
+        self.anchors |= {told[key] for key in ("id", "name") if told.get(key)}
+        self.targets |= {told[key] for key in ("href", "src") if told.get(key)}
+
+
+@pytest.fixture(scope="session")
+def links(book):
+    """Links and anchors of every page, by path; search and the like included."""
+    folder = book / "html"
+    found = [*folder.glob("*.html"), *folder.glob("book/*.html"), *folder.glob("notebooks/*.html")]
+    return {path.relative_to(folder).as_posix(): Links(path) for path in found}
+
+
+def test_every_link_inside_the_book_leads_somewhere(book, links):
+    dead, seen = set(), 0
+    for page, found in links.items():
+        for target in found.targets:
+            parts = urlsplit(target)
+            if parts.scheme or parts.netloc or target in ("#", ""):
+                continue
+            path, seen = urljoin(page, unquote(parts.path)) if parts.path else page, seen + 1
+            anchor = unquote(parts.fragment)
+            if not (book / "html" / path).is_file():
+                dead.add((page, target))
+            elif anchor and path in links and anchor not in links[path].anchors:
+                dead.add((page, target))
+    assert seen > 500
+    assert not dead
+
+
+def test_links_to_the_outside_are_whole_and_listed(book, links):
+    schemes = ("http", "https", "mailto", "data", "javascript")
+    targets = {target for found in links.values() for target in found.targets}
+    outside = sorted(target for target in targets if urlsplit(target).scheme)
+    assert not [target for target in outside if urlsplit(target).scheme not in schemes]
+    web = [target for target in outside if urlsplit(target).scheme in ("http", "https")]
+    assert web and all(urlsplit(target).hostname and " " not in target for target in web)
+    (book / "outside-links.txt").write_text("\n".join(web) + "\n")  # nothing is fetched
+
+
+def test_the_index_leads_to_the_words_of_the_glossary(links):
+    words = {"AIF", "Tmax", "GAN", "PatchGAN", "penumbra", "mismatch", "bootstrap", "fine-tuning"}
+    into = {t for t in links["genindex.html"].targets if t.startswith("book/glossary.html#term-")}
+    assert {f"book/glossary.html#term-{word}" for word in words} <= into
+    for page in ("notebooks/01_bolus.html", "book/networks.html", "book/intro.html"):
+        assert [t for t in links[page].targets if "glossary.html#term-" in t], page
+
+
+def test_the_book_offers_its_figures_as_one_file(book, links):
+    target = next(t for t in links["book/teaching.html"].targets if t.endswith("figures.zip"))
+    with zipfile.ZipFile(book / "html" / urljoin("book/teaching.html", target)) as pack:
+        names = pack.namelist()
+        captions = pack.read("captions.md").decode()
+        pictures = [pack.read(name) for name in names if name.endswith(".png")]
+    assert all(f"`{name}`: " in captions for name in names if name != "captions.md")
+    assert len(pictures) > 20 and all(picture.startswith(b"\x89PNG") for picture in pictures)
+    for chapter in ("01_bolus", "05_train", "08_compare"):
+        assert f"{chapter}/{chapter}-01.png" in names
 
 
 def test_no_two_pages_share_a_title(pages):

@@ -15,6 +15,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 PROJECT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PROJECT / "workflow"))
 
+import links  # noqa: E402
 import pages  # noqa: E402
 import report_pages  # noqa: E402
 import stage_book  # noqa: E402
@@ -26,7 +27,7 @@ MATRIX = {
 }
 RUN = pages.Page("05_train", "acute", "pix2pix", "CBF")
 SHOWN = pages.Page("05_train", "acute", "temp-pix2pix", "Tmax", is_shown=True)
-PIXEL = "iVBORw0KGgo="  # staging never decodes a picture
+PIXEL = "iVBORw0KGgo="  # staging never looks into a picture
 EXERCISES = """## Exercises
 
 ```{exercise}
@@ -52,7 +53,7 @@ def executed_notebook():
             new_code_cell(
                 '# Parameters\nstudy = "tiny"', metadata={"tags": ["injected-parameters"]}
             ),
-            new_markdown_cell("## A figure\n\n$$\nx\n$$ (eq-x)"),
+            new_markdown_cell("```{index}\nsingle: x\n```\n\n## A figure\n\n$$\nx\n$$ (eq-x)"),
             new_code_cell("plot()", metadata={"mystnb": {"figure": figure}}, outputs=[picture]),
             new_code_cell("plot()", outputs=[picture]),
             new_markdown_cell(EXERCISES),
@@ -97,7 +98,7 @@ def test_plan_of_one_cohort_has_no_fine_tuning():
 
 def test_shown_chapter_keeps_labels_exercises_and_title():
     text = text_of(pages.to_page(executed_notebook(), SHOWN, "tiny"))
-    for kept in ("(train)=", "# Train one map", ":label: ex-1", "$$ (eq-x)"):
+    for kept in ("{index}", "(train)=", "# Train one map", ":label: ex-1", "$$ (eq-x)"):
         assert kept in text
 
 
@@ -105,7 +106,16 @@ def test_run_page_has_its_own_title_and_no_label_or_exercise():
     notebook = pages.to_page(executed_notebook(), RUN, "tiny")
     text = text_of(notebook)
     assert text.strip().startswith("# Train: acute, pix2pix, CBF")
-    for gone in ("(train)=", "Exercises", "ex-1", "(eq-x)", "1 + 1", "not a heading"):
+    for gone in (
+        "{index}",
+        "single",
+        "(train)=",
+        "Exercises",
+        "ex-1",
+        "(eq-x)",
+        "1 + 1",
+        "not a heading",
+    ):
         assert gone not in text
     assert "## Next" in text
     assert not [
@@ -209,6 +219,22 @@ def test_build_page_lists_seconds_study_and_versions(tmp_path):
     assert re.search(r"\| torch \| \d", text)
 
 
+def test_links_to_pages_that_a_study_lacks_become_words():
+    known = ["book/limits", "notebooks/05_train"]
+    kept = "{doc}`limits`, {doc}`../notebooks/05_train`, [](../notebooks/05_train.ipynb#x)"
+    assert links.unlink(kept, "book", known) == kept
+    lost = "{doc}`../notebooks/06_finetune`, {doc}`there <nowhere>`, [run](../notebooks/a--b.ipynb)"
+    assert links.unlink(lost, "book", known) == "`06_finetune`, there, run"
+    outside = "[paper](https://example.org/a.md)"
+    assert links.unlink(outside, "book", known) == outside
+
+
+def test_seconds_are_told_for_shown_chapters_only():
+    text = report_pages.seconds_table({RUN: executed_notebook(), SHOWN: executed_notebook()})
+    assert "| acute, Tmax, temp-pix2pix | 3.2 |" in text
+    assert "CBF" not in text
+
+
 def test_git_revision_of_a_plain_folder_is_not_known(tmp_path):
     assert report_pages.git_revision(tmp_path) == "not known"
 
@@ -226,6 +252,6 @@ def test_diagrams_are_what_the_script_draws(tmp_path):
 def test_prose_pages_of_the_contents_exist():
     toc = yaml.safe_load((PROJECT / "_toc.yml").read_text())
     files = [toc["root"], *(e["file"] for part in toc["parts"] for e in part["chapters"])]
-    generated = {"book/runs", "book/build"}
+    generated = {"book/runs", "book/build", "genindex"}
     prose = [name for name in files if name.startswith("book/") and name not in generated]
     assert all((PROJECT / f"{name}.md").is_file() for name in prose)

@@ -17,6 +17,7 @@ ALONE = ("01_bolus", "02_deconvolution", "11_phantom", "03_pix2pix")  # run once
 LAST = ("08_compare", "09_worst_cases", "10_no_aif")  # run once, over all models
 FENCE = re.compile(r"^\s*(`{3,}|:{3,})\s*(\{[\w-]+\})?")
 HEADING = re.compile(r"^(#+)\s+(.*)")
+INDEX = re.compile(r"^```\{index\}\n.*?^```\n*", re.MULTILINE | re.DOTALL)
 EXERCISES = re.compile(r"^exercises?\b", re.IGNORECASE)
 
 
@@ -177,8 +178,9 @@ def _cut_exercises(text: str, level: int | None) -> tuple[str, int | None]:
 
 
 def _without_labels(cell):
-    """Remove every label: the chapter shown in the book keeps them."""
+    """Remove every label and index entry: the chapter shown in the book keeps them."""
     if cell.cell_type == "markdown":
+        cell.source = INDEX.sub("", cell.source)
         cell.source = re.sub(r"^\([\w:.-]+\)=\s*$", "", cell.source, flags=re.MULTILINE)
         cell.source = re.sub(r"^:(label|name):.*\n", "", cell.source, flags=re.MULTILINE)
         cell.source = re.sub(r"^\$\$[ \t]*\([\w:.-]+\)", "$$", cell.source, flags=re.MULTILINE)

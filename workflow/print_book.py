@@ -24,14 +24,27 @@ from links import unlink_missing  # noqa: E402
 from stage_book import PROJECT, stage  # noqa: E402
 from stills import is_interactive, still  # noqa: E402
 
-PROGRAMS = ("latexmk", "xelatex", "xindy", "rsvg-convert")
-FILES = ("fncychap.sty", "titlesec.sty", "FreeSerif.otf")  # of packages that no program tells
+PROGRAMS = ("latexmk", "xelatex", "makeindex", "rsvg-convert")
+FILES = (
+    "fncychap.sty",
+    "titlesec.sty",
+    "FreeSerif.otf",
+    "DejaVuSansMono.ttf",
+)  # of packages that no program tells
 PACKAGES = (
     "latexmk texlive-xetex texlive-latex-recommended texlive-latex-extra "
-    "texlive-fonts-recommended fonts-freefont-otf xindy librsvg2-bin"
+    "texlive-fonts-recommended fonts-freefont-otf fonts-dejavu-core librsvg2-bin"
 )
+# Jupyter Book loads bbm for its double-stroke letters; Debian has it only in a very large package.
+BBM = r"\ProvidesPackage{bbm}\RequirePackage{amssymb}\newcommand{\mathbbm}[1]{\mathbb{#1}}" + "\n"
 MOVES = "The sliders of this figure work in the HTML book."
 SCREEN_ONLY = ("genindex",)  # LaTeX makes an index of its own
+OPENING = r"""
+
+```{raw} latex
+\chapter{%s}
+```
+"""
 PREAMBLE = r"""
 \usepackage{etoolbox}
 \AtBeginEnvironment{tabulary}{\footnotesize}
@@ -40,7 +53,8 @@ PREAMBLE = r"""
 \fvset{fontsize=\footnotesize}
 \emergencystretch=3em
 \setcounter{tocdepth}{1}
-\setcounter{secnumdepth}{0}
+\setcounter{secnumdepth}{-1}
+\setmonofont{DejaVu Sans Mono}[Scale=0.82]
 """
 
 
@@ -132,32 +146,39 @@ def _output_to_paper(output, options: dict):
 
 
 def _table(table) -> str:
-    """Write an HTML table as Markdown; cells that span rows stand in the first of them."""
+    """Write an HTML table as Markdown; cells that span others stand in each of them."""
     grid: dict[tuple[int, int], str] = {}
-    taken: set[tuple[int, int]] = set()
     rows = table.find_all("tr")
     for i, row in enumerate(rows):
         j = 0
         for cell in row.find_all(["th", "td"]):
-            while (i, j) in taken:
+            while (i, j) in grid:
                 j += 1
             down, across = (int(cell.get(name, 1)) for name in ("rowspan", "colspan"))
-            taken |= {(i + a, j + b) for a in range(down) for b in range(across)}
-            grid[i, j] = cell.get_text(" ", strip=True).replace("|", r"\|")
+            text = cell.get_text(" ", strip=True).replace("|", r"\|")
+            grid |= {(i + a, j + b): text for a in range(down) for b in range(across)}
             j += across
-    width, height = (1 + max(place[axis] for place in taken) for axis in (1, 0))
+    width, height = (1 + max(place[axis] for place in grid) for axis in (1, 0))
     head = table.find("thead")
     n_head = len(head.find_all("tr")) if head else 0
-    heads = [filter(None, (grid.get((i, j)) for i in range(n_head))) for j in range(width)]
-    lines = [[" ".join(words) for words in heads], ["---"] * width]
+    above = [[grid.get((i, j), "") for i in range(n_head)] for j in range(width)]
+    lines = [[" ".join(filter(None, words)) for words in above], ["---"] * width]
     lines += [[grid.get((i, j), "") for j in range(width)] for i in range(n_head, height)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return _fill_cells("\n".join("| " + " | ".join(line) + " |" for line in lines))
+
+
+def _fill_cells(text: str) -> str:
+    """Put a space that does not break into empty cells: LaTeX would make their rows too high."""
+    return re.sub(r"(?m)^\|.*\|$", lambda row: re.sub(r"\| +(?=\|)", "| &nbsp; ", row[0]), text)
 
 
 def _prose_to_paper(text: str) -> str:
     """Point diagrams at their PDF twins, and drop the download of a zip file."""
     text = re.sub(r"(\{figure\} images/[\w-]+)\.svg", r"\1.pdf", text)
-    return re.sub(r"\{download\}`([^`<]+?)\s*<[^`>]+>`", r"\1", text)
+    text = re.sub(r"\{download\}`([^`<]+?)\s*<[^`>]+>`", r"\1", text)
+    if "(intro)=" in text:  # LaTeX makes the first page's title that of the book, and drops it here
+        text = re.sub(r"(?m)^# (.*)$", lambda title: title[0] + OPENING % title[1], text, count=1)
+    return _fill_cells(text)
 
 
 def _configure(source: Path, study: str) -> None:
@@ -169,12 +190,15 @@ def _configure(source: Path, study: str) -> None:
         "latex_documents": {"targetname": "book.tex", "title": f"{config['title']}: study {study}"},
     }
     config["sphinx"]["config"] |= {
+        "today": "Simulated patients. Not for clinical use.",  # where LaTeX prints a date
+        "numfig_secnum_depth": 0,
         "latex_show_urls": "no",
+        "latex_use_xindy": False,
         "latex_elements": {
             "papersize": "a4paper",
             "pointsize": "10pt",
             "preamble": PREAMBLE,
-            "figure_align": "htbp",
+            "figure_align": "H",
             "extraclassoptions": "openany,oneside",
         },
     }
@@ -194,6 +218,7 @@ def build(source: Path, pdf: Path) -> None:
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
     subprocess.run([*command, "-W", "--keep-going"], cwd=source, check=True, env=environment)
     folder = source / "_build" / "latex"
+    (folder / "bbm.sty").write_text(BBM, encoding="utf-8")
     latex = ["latexmk", "-xelatex", "-interaction=nonstopmode", "-halt-on-error", "book.tex"]
     with (folder / "screen.txt").open("w", encoding="utf-8") as screen:
         done = subprocess.run(latex, cwd=folder, stdout=screen, stderr=subprocess.STDOUT)
