@@ -77,6 +77,15 @@ def test_without_a_mask_every_pixel_is_computed(training):
     torch.testing.assert_close(fast(series), dense.dense(series), **CLOSE)
 
 
+def test_every_other_slice_of_a_batch_is_as_good_as_a_batch_of_its_own():
+    series, inside = prepared("part", n=4)
+    gradients = []
+    for network, own in zip(twins(), (lambda x: x[::2], lambda x: x[::2].clone()), strict=True):
+        network(own(series), own(inside)).square().sum().backward()
+        gradients.append([p.grad for p in network.parameters()])
+    torch.testing.assert_close(*gradients, **CLOSE)
+
+
 def test_background_gets_one_value_that_depends_on_the_batch_in_training_only():
     series, inside = prepared("part")
     network, _ = twins()

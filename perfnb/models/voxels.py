@@ -144,7 +144,7 @@ class _Scatter(torch.autograd.Function):
     def backward(ctx, grad: Tensor):
         (mask,) = ctx.saved_tensors
         rows = grad.permute(0, 2, 3, 1).flatten(0, 2)
-        outside = (rows * ~mask.view(-1, 1)).sum(dim=0)
+        outside = (rows * ~mask.reshape(-1, 1)).sum(dim=0)
         return torch.cat([rows.index_select(0, _positions(mask)), outside[None]]).T, None
 
 
