@@ -159,9 +159,10 @@ def motion_correlations(
 def nod_bands(
     nods: pd.DataFrame, map_name: str, models: Sequence[str], seed: int
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Return mean error and interval over the size of a nod, by moment and model.
+    """Return how much a nod changes the error, over its size, by moment and model.
 
-    Each array has the shape (3, amplitudes): low end, mean and high end over patients.
+    Each array has the shape (3, amplitudes): low end, mean and high end over patients of the
+    error minus that of the same patient's still film.
     """
     found = {}
     for moment in twins.MOMENTS:
@@ -169,6 +170,7 @@ def nod_bands(
         for model in models:
             part = tables.pick(nods, map=map_name, moment=moment, model=model)
             wide = part.pivot(index="patient", columns="amplitude_mm", values="error").to_numpy()
+            wide = wide - wide[:, :1]  # the columns are sorted: no nod comes first
             many = len(wide) > 1
             ends = [statistics.bootstrap_interval(c, seed) if many else (c[0],) * 2 for c in wide.T]
             low, high = zip(*ends, strict=True)
