@@ -16,7 +16,7 @@ VERBS = {
 ALONE = ("01_bolus", "02_deconvolution", "11_phantom")  # run once, before any cohort
 FENCE = re.compile(r"^\s*(`{3,}|:{3,})\s*(\{[\w-]+\})?")
 HEADING = re.compile(r"^(#+)\s+(.*)")
-INDEX = re.compile(r"^```\{index\}\n.*?^```\n*", re.MULTILINE | re.DOTALL)
+INDEX = re.compile(r"^```\{index\}.*?^```\n*", re.MULTILINE | re.DOTALL)
 EXERCISES = re.compile(r"^exercises?\b", re.IGNORECASE)
 
 
