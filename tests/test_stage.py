@@ -53,7 +53,7 @@ def executed_notebook():
             new_code_cell(
                 '# Parameters\nstudy = "tiny"', metadata={"tags": ["injected-parameters"]}
             ),
-            new_markdown_cell("```{index}\nsingle: x\n```\n\n## A figure\n\n$$\nx\n$$ (eq-x)"),
+            new_markdown_cell("```{index} single\n```\n\n## A figure\n\n$$\nx\n$$ (eq-x)"),
             new_code_cell("plot()", metadata={"mystnb": {"figure": figure}}, outputs=[picture]),
             new_code_cell("plot()", outputs=[picture]),
             new_markdown_cell(EXERCISES),

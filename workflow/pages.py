@@ -17,7 +17,7 @@ ALONE = ("01_bolus", "02_deconvolution", "11_phantom", "03_pix2pix")  # run once
 LAST = ("08_compare", "09_worst_cases", "10_no_aif")  # run once, over all models
 FENCE = re.compile(r"^\s*(`{3,}|:{3,})\s*(\{[\w-]+\})?")
 HEADING = re.compile(r"^(#+)\s+(.*)")
-INDEX = re.compile(r"^```\{index\}\n.*?^```\n*", re.MULTILINE | re.DOTALL)
+INDEX = re.compile(r"^```\{index\}.*?^```\n*", re.MULTILINE | re.DOTALL)
 EXERCISES = re.compile(r"^exercises?\b", re.IGNORECASE)
 
 
