@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from perfnb.data.slices import Slices
-from perfnb.models import inference
+from perfnb.models import averaging, inference
 from perfnb.models.players import Networks, learn, make_networks
 from perfnb.models.snapshots import choose_epochs
 from perfnb.models.training import adversarial_loss
@@ -102,7 +102,8 @@ def play(
         nets.generator.train()
         seen = (batch[key] for key in ("series", "reference", "mask"))
         losses.append(play_step(nets, *seen, settings))
-        if step in shown:
+        if step in shown:  # after few steps the stored statistics lag far behind the weights
+            averaging.renew_statistics(nets.generator, slices, settings, step)
             maps[step] = inference.predict(nets.generator, *watched)
     steps = pd.RangeIndex(1, settings["steps"] + 1, name="step")
     return Game(nets.generator, pd.DataFrame(losses, steps), maps)
