@@ -69,11 +69,15 @@ def seconds(works: dict, repeats: int) -> dict[str, float]:
 
 
 def arithmetic(generator: nn.Module, mask: torch.Tensor) -> float:
-    """Return the operations of the temporal path on brain voxels and of the U-Net's layers."""
-    frames, voxels, count = FRAMES, int(mask.sum()), 0
+    """Return the operations of the temporal path on brain voxels and of the U-Net's layers.
+
+    Frames of padding before and behind a series cost nothing and are not counted.
+    """
+    frames, voxels, count = FRAMES, int(mask.sum()), 0.0
     for convolution in generator.temporal.convolutions:
+        padded = 2 if frames % 2 == 0 else 1
         frames //= 2
-        count += 2 * frames * voxels * convolution.weight.numel()
+        count += 2 * (frames - padded / 4) * voxels * convolution.weight.numel()
     return count + unet_arithmetic(generator.unet, mask)
 
 

@@ -5,7 +5,8 @@
 Takes widths, batch, picture size, patients and epochs from ``workflow/studies/paper.yml``. Prints,
 for each generator, seconds and peak memory of a step on this processor and its arithmetic as torch
 counts it; then the hours that all models of the study need on a GPU of so many float32 TFLOP / s,
-of which training reaches the given share. A third of each slice is brain.
+of which training reaches the given share. A third of each slice is brain. ``--matrix 64 --batch 1``
+makes a sixteenth of the step, whose arithmetic is scaled up; seconds and memory are not.
 """
 
 import argparse
@@ -26,10 +27,10 @@ PREPARED, TRAINED, TUNED = (
 )
 
 
-def one_step(model_name: str) -> tuple[float, float, int]:
+def one_step(model_name: str, matrix: int, batch: int) -> tuple[float, float, int]:
     """Return seconds, float operations and parameters of a step, on random slices."""
-    settings, batch = dict(TRAINED), TRAINED["batch_size"]
-    series, mask = make_slices(batch, PREPARED["matrix"])
+    settings = dict(TRAINED)
+    series, mask = make_slices(batch, matrix)
     reference = torch.where(mask[:, None], torch.rand(batch, 1, *mask.shape[1:]), -1.0)
     nets = training.make_networks(model_name, PREPARED["frames"], settings, "cpu")
     started = time.perf_counter()
@@ -54,14 +55,18 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="+", default=["pix2pix", "temp-pix2pix"])
+    parser.add_argument("--matrix", type=int, default=PREPARED["matrix"])
+    parser.add_argument("--batch", type=int, default=TRAINED["batch_size"])
     parser.add_argument("--teraflops", type=float, default=14.0)
     parser.add_argument("--share", type=float, default=0.4)
     options = parser.parse_args()
     torch.set_num_threads(1)
     maps, total = len(STUDY["matrix"]["maps"]), 0.0
+    whole = TRAINED["batch_size"] * PREPARED["matrix"] ** 2 / (options.batch * options.matrix**2)
     print("generator      parameters  seconds a step  TFLOP a step  peak GiB so far")
     for model_name in options.models:
-        seconds, operations, parameters = one_step(model_name)
+        seconds, operations, parameters = one_step(model_name, options.matrix, options.batch)
+        operations *= whole
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         print(
             f"{model_name:<13} {parameters:>11,} {seconds:>15.1f} {operations / 1e12:>13.2f} "
