@@ -298,6 +298,13 @@ def test_films_scroll_without_a_kernel(pages, browser, address):
     """)
     assert all(text.endswith(" s") and "translateY" in moved for text, moved in seen)
     assert len({text for text, _ in seen}) == len({moved for _, moved in seen}) == 3
+    in_the_dark = browser.execute_script("""
+        document.documentElement.dataset.theme = 'dark';
+        const image = document.querySelector('figure.scroller img');
+        return [image, image.closest('.text_html')].map(
+            node => [getComputedStyle(node).padding, getComputedStyle(node).backgroundColor]);
+    """)
+    assert in_the_dark == 2 * [["0px", "rgba(0, 0, 0, 0)"]]  # no frame, no light box
 
 
 def test_sliders_move_by_key_and_say_so_on_a_page_of_moderate_size(book, browser, address):

@@ -7,6 +7,7 @@ Reads `<home>/results/<study>/chapters` and writes `<home>/_build/<study>/perfnb
 
 import argparse
 import base64
+import io
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ from pathlib import Path
 import nbformat
 import yaml
 from bs4 import BeautifulSoup
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
@@ -52,6 +54,7 @@ PREAMBLE = r"""
 \AtBeginEnvironment{longtable}{\footnotesize}
 \fvset{fontsize=\footnotesize}
 \emergencystretch=3em
+\AtBeginDocument{\setlength{\tymin}{36pt}}
 \setcounter{tocdepth}{1}
 \setcounter{secnumdepth}{-1}
 \setmonofont{DejaVu Sans Mono}[Scale=0.82]
@@ -120,7 +123,12 @@ def to_paper(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
         if cell.cell_type != "code":
             continue
         options = cell.metadata.setdefault("mystnb", {})
+        is_moving = any(is_interactive(output) for output in cell.outputs)
         cell.outputs = [_output_to_paper(output, options) for output in cell.outputs]
+        pictures = [o.data["image/png"] for o in cell.outputs if "image/png" in o.get("data", {})]
+        if pictures:
+            width = _width(base64.b64decode(pictures[0]), is_moving)
+            options["image"] = options.get("image", {}) | {"width": f"{width:.0f}%"}
         tags = cell.metadata.get("tags", [])
         if "hide-output" in tags:
             cell.outputs = []
@@ -143,6 +151,14 @@ def _output_to_paper(output, options: dict):
     if table is not None:
         output.data = {"text/markdown": _table(table), "text/plain": ""}
     return output
+
+
+def _width(png: bytes, is_moving: bool) -> float:
+    """Percentage of the line that a picture takes, so that its caption fits on the page too."""
+    width, height = Image.open(io.BytesIO(png)).size
+    if height < 0.8 * width:
+        return 100
+    return 55 if is_moving else min(100, 105 * width / height)
 
 
 def _table(table) -> str:
