@@ -1,6 +1,7 @@
 """The book on paper and on slides: stills of moving figures, tables, and what to install."""
 
 import base64
+import io
 import os
 import subprocess
 import sys
@@ -36,16 +37,12 @@ def frames(n):
 
 
 def _png(image):
-    import io
-
     file = io.BytesIO()
     image.save(file, "PNG")
     return file.getvalue()
 
 
 def colour(png):
-    import io
-
     return Image.open(io.BytesIO(png)).convert("RGB").getpixel((0, 0))
 
 

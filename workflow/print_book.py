@@ -55,6 +55,7 @@ PREAMBLE = r"""
 \fvset{fontsize=\footnotesize}
 \emergencystretch=3em
 \AtBeginDocument{\setlength{\tymin}{36pt}}
+\newcolumntype{T}{L}
 \setcounter{tocdepth}{1}
 \setcounter{secnumdepth}{-1}
 \setmonofont{DejaVu Sans Mono}[Scale=0.82]
