@@ -197,6 +197,8 @@ def _describe_figures(cell, heading: str, names: dict[str, str]) -> None:
             options[kind][key] = _fill(options[kind][key], names)
     if not pictures:
         return
+    if len(pictures) > 1:
+        options.get("figure", {}).pop("name", None)  # one label can't stand for several figures
     told = pictures[0].get("metadata", {}).get("image/png", {}).get("alt")
     caption = options.get("figure", {}).get("caption")
     alt = options.setdefault("image", {}).get("alt") or told or caption or f"Figure: {heading}"
