@@ -226,7 +226,7 @@ def test_a_chapter_is_made_of_what_it_imports_all_the_way_down(tmp_path):
 
 def test_tiny_study_gives_whole_tables_and_every_chapter(tiny_home):
     chapters = {path.stem for path in (tiny_home / "results/tiny/chapters").glob("*.ipynb")}
-    assert len(chapters) == 3 + 2 + 4 + 4 + 8 + 3
+    assert len(chapters) == 4 + 2 + 4 + 4 + 8 + 3
     metrics = pd.read_csv(tiny_home / "results/tiny/metrics.csv")
     matrix = yaml.safe_load((ROOT / "workflow/studies/tiny.yml").read_text())["matrix"]
     for column, values in zip(("cohort", "map", "model"), matrix.values(), strict=True):
