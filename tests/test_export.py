@@ -4,6 +4,7 @@ import builtins
 import json
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 
@@ -33,11 +34,10 @@ def model(folder, model_name, upsampling):
 @pytest.mark.parametrize("upsampling", ["transpose", "nearest"])
 @pytest.mark.parametrize("model_name", ["pix2pix", "temp-pix2pix"])
 def test_file_draws_what_torch_draws(splits, tmp_path, model_name, upsampling):
-    runtime = pytest.importorskip("onnxruntime")
     generator = model(tmp_path, model_name, upsampling)
     slices = splits[0]
     path = export.export_onnx(tmp_path, slices.folder, tmp_path / "Tmax.onnx")
-    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     lowest, highest = slices.scaling.ranges["Tmax"]
     for count in (3, 1):  # not the number of slices that it was written with
         slab = slices.patient(slices.patients[0])
@@ -52,7 +52,6 @@ def test_file_draws_what_torch_draws(splits, tmp_path, model_name, upsampling):
 
 
 def test_folder_without_a_model_is_named(splits, tmp_path):
-    pytest.importorskip("onnx")
     with pytest.raises(FileNotFoundError, match="manifest.json is missing: .*05_train"):
         export.export_onnx(tmp_path, splits[0].folder, tmp_path / "Tmax.onnx")
 

@@ -55,6 +55,14 @@ def test_code_and_chapters_keep_the_style(rule):
     assert done.returncode == 0, done.stdout[-3000:]
 
 
+def test_the_style_check_leaves_no_module_out():
+    ruff = Path(sys.executable).with_name("ruff")
+    done = subprocess.run(
+        [ruff, "check", "--show-files", "--no-cache"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert {str(path) for path in MODULES} <= set(done.stdout.splitlines())
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_modules_stay_short(path):
     assert len(path.read_text().splitlines()) <= 300, "split it: a module has about 250 lines"

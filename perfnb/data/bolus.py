@@ -35,7 +35,7 @@ Exponential and box as in Ostergaard et al. (MRM 36:715, 1996), gamma-distribute
 in Mouridsen et al. (JCBFM 34:1511, 2014).
 """
 HELD_OUT_RESIDUE = "lognormal"
-"""No patient has it unless asked for: flat at first and long-tailed, which none of the others is."""
+"""No patient has it unless asked for: flat at first and long-tailed, as none of the others is."""
 
 DISPERSIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "exponential": lambda x: -np.expm1(-x),

@@ -20,6 +20,7 @@ from perfnb.data import cohorts, prebolus
 from perfnb.data.acquisition import slice_offsets
 from perfnb.data.cohorts import Case
 from perfnb.data.patient import Patient
+from perfnb.data.preparation import reference_options
 from perfnb.files import write_atomic
 from perfnb.grid import Grid
 from perfnb.study import COHORTS, Run
@@ -104,16 +105,13 @@ def _teachers(case: Case, settings: Mapping) -> dict[str, dict[str, np.ndarray]]
     }
     other = OTHER_METHOD.get(settings["method"])
     if other:
-        made[other] = _reference_maps(film, patient, settings, method=other)
+        made[other] = _reference_maps(film, patient, {**settings, "method": other})
     return {name: maps for name, maps in made.items() if maps}
 
 
 def _reference_maps(series, patient: Patient, settings: Mapping, **changes) -> dict:
     """Maps (Z, H, W) of a film of this patient on the network's grid; empty without an artery."""
-    names = "smoothing_mm threshold method prior search corrects_motion rescale_by_vein".split()
-    options = {name: settings[name] for name in names} | changes
-    if options["method"] == "parametric":
-        options["threshold"] = None
+    options = reference_options(settings) | changes
     times = patient.repetition_time_s, patient.echo_time_s
     size = tuple(float(mm) for mm in nib.affines.voxel_sizes(patient.affine))
     order = patient.facts["slice_order"]

@@ -176,10 +176,12 @@ def _slowed(
     one, zero = np.ones(border.size), np.zeros(border.size)
     delay = late * border * (1 + 0.15 * waves[0])
     spread = rng.uniform(0.2, 0.7) * (1 + border)
-    facts |= {"lesion_delay_s": late, "lesion_dispersion_s": float(spread.max()), "lesion_flow": flow}
-    return Lesion(
-        flow * (1 - 0.1 * border), one, np.maximum(delay, 0.0), spread, zero, zero, facts
-    )
+    facts |= {
+        "lesion_delay_s": late,
+        "lesion_dispersion_s": float(spread.max()),
+        "lesion_flow": flow,
+    }
+    return Lesion(flow * (1 - 0.1 * border), one, np.maximum(delay, 0.0), spread, zero, zero, facts)
 
 
 def _reopened(

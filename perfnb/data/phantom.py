@@ -62,7 +62,8 @@ def draw_patient(
         other times, contrast, coil and slice order) or "lesion" (acute: scattered emboli; chronic:
         both sides narrowed). The rest of the patient is drawn as ever.
     arterial : str
-        "linear", or "quadratic": blood's dR2* grows with concentration as `classical.relaxivity` says.
+        "linear", or "quadratic": blood's dR2* grows with concentration as `classical.relaxivity`
+        says.
     leakage : bool
         Agent leaks out of the vessels in the lesion, as in `film.LEAK_PER_S`.
 
@@ -170,9 +171,7 @@ def _draw_passage(
     table = bolus.build_library(
         injection, perfusion.mtt_index.ravel(), np.tile(perfusion.dispersion_index, 2)
     )
-    return film.Passage(
-        anatomy, perfusion, lesion, injection, protocol, session["n_frames"], table
-    )
+    return film.Passage(anatomy, perfusion, lesion, injection, protocol, session["n_frames"], table)
 
 
 def _draw_path(rng: np.random.Generator, motion: str, passage: film.Passage) -> np.ndarray:

@@ -150,7 +150,9 @@ class _Standard(nn.Module):
         return ((inputs - self.mean) / self.spread).clamp(-6, 6)
 
 
-def _draw(network: nn.Module, data: Mapping[str, Slices], patient: str, baselines: pd.DataFrame) -> dict[str, np.ndarray]:
+def _draw(
+    network: nn.Module, data: Mapping[str, Slices], patient: str, baselines: pd.DataFrame
+) -> dict[str, np.ndarray]:
     """All maps of one patient."""
     slab = next(iter(data.values())).patient(patient)
     seen = features(_before(slab.series, baselines.loc[patient]), slab.mask)

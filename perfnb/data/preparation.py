@@ -113,6 +113,7 @@ def network_series(
     Parameters
     ----------
     film : Series
+        As the scanner wrote it.
     mask : bool array, shape (X, Y, Z)
         Brain.
     baseline : Baseline
@@ -199,14 +200,8 @@ def _reference_maps(case: Case, film: Series, mask: np.ndarray, settings: Mappin
             film.repetition_time_s,
             film.echo_time_s,
             tuple(float(size) for size in nib.affines.voxel_sizes(turned.affine)),
-            smoothing_mm=settings["smoothing_mm"],
-            method=settings["method"],
-            threshold=None if settings["method"] == "parametric" else settings["threshold"],
-            prior=settings["prior"],
-            search=settings["search"],
-            corrects_motion=settings["corrects_motion"],
-            rescale_by_vein=settings["rescale_by_vein"],
             slice_times_s=_turned_slice_times(film),
+            **reference_options(settings),
         )
     except NoAIF as refusal:
         log.warning("%s has no AIF: %s", case.patient, "; ".join(refusal.reasons))
@@ -220,6 +215,19 @@ def _reference_maps(case: Case, film: Series, mask: np.ndarray, settings: Mappin
         facts |= {"moved": made.motion.moved, "moved_mm": round(farthest, 2)}
     maps = {name: given.get(name, computed.get(name)) for name in settings["maps"]}
     return maps, computed, facts
+
+
+def reference_options(settings: Mapping) -> dict:
+    """Return what a study says about `references.reference_maps`, as its keywords.
+
+    Parameters
+    ----------
+    settings : mapping
+        The section `04_prepare` of a study. The parametric method has no threshold.
+    """
+    names = "smoothing_mm threshold method prior search corrects_motion rescale_by_vein".split()
+    options = {name: settings[name] for name in names}
+    return options | ({"threshold": None} if options["method"] == "parametric" else {})
 
 
 def _turned_slice_times(film: Series) -> np.ndarray | None:

@@ -109,7 +109,9 @@ class Slices(Dataset):
         """Return one patient's scaled reference (Z, H, W) alone: the series is not read."""
         rows = self._rows[patient]
         rows = slice(rows[0], rows[-1] + 1)
-        return self._scaled(f"reference_{self.map_name}", rows, np.array(self._arrays["mask"][rows]))
+        return self._scaled(
+            f"reference_{self.map_name}", rows, np.array(self._arrays["mask"][rows])
+        )
 
     def _has_reference(self, patient: str) -> bool:
         first = self._arrays[f"reference_{self.map_name}"][self._rows[patient][0]]

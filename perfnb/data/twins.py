@@ -1,4 +1,4 @@
-"""The same simulated patients, still and moved: what does motion alone change?"""
+"""The same simulated patients, still and moved, to see what motion alone changes."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence

@@ -3,6 +3,7 @@
 Snapshots are for looking at. They take no part in training and in no checkpoint's identity.
 """
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from perfnb.data.slices import Slab, Slices
 from perfnb.files import write_atomic
 from perfnb.models import inference
 
+log = logging.getLogger(__name__)
 FILE = "snapshots.npy"
 
 
@@ -45,10 +47,12 @@ def read(run_dir: Path) -> np.ndarray:
     float32 array, shape (epochs, H, W)
         NaN for an epoch that is not known; no epochs at all where there is no readable file.
     """
-    try:
-        kept = np.load(Path(run_dir) / FILE)
-    except (FileNotFoundError, EOFError, ValueError):
-        kept = np.empty(0)
+    path, kept = Path(run_dir) / FILE, np.empty(0)
+    if path.is_file():
+        try:
+            kept = np.load(path)
+        except (EOFError, ValueError) as error:  # a picture less is no reason to stop a training
+            log.warning("%s can't be read (%s): the film strip begins anew", path, error)
     return kept if kept.ndim == 3 else np.empty((0, 0, 0), np.float32)
 
 
