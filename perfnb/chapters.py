@@ -119,7 +119,10 @@ def _refuse_unknown_names(values: dict[str, object]) -> None:
 
 def _kernel_config(folder: str) -> Config:
     """Talk to the kernel through files: kernels that start at once may draw the same port."""
-    return Config(KernelManager={"transport": "ipc", "connection_file": f"{folder}/kernel.json"})
+    return Config(
+        NotebookClient={"kernel_manager_class": "perfnb.kernels.Manager"},
+        KernelManager={"transport": "ipc", "connection_file": f"{folder}/kernel.json"},
+    )
 
 
 def _literal_path(path: Path) -> str:

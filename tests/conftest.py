@@ -9,10 +9,18 @@ import pytest
 from filelock import FileLock
 from small_films import prepare, write_folder
 
+from perfnb import forkserver
 from perfnb.data.slices import Slices
 
 ROOT = Path(__file__).resolve().parents[1]
 LONGEST = ("test_workflow", "test_chapters", "test_bad_input", "test_book", "test_own_films")
+
+
+def pytest_configure(config):
+    """Let the kernels of all workers be forked from one server, which ends with the tests."""
+    if not hasattr(config, "workerinput") and forkserver.SOCKET not in os.environ:
+        os.environ.update(dict.fromkeys(forkserver.THREADS, "1"))  # as the workflow has it
+        forkserver.start()
 
 
 def pytest_collection_modifyitems(items):

@@ -11,7 +11,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from perfnb import chapters, parameters
+from perfnb import chapters, forkserver, parameters
 
 PARAMETERS = """study: str = "small"  # tiny or small: a = b
 cohort: str = "acute"  # acute, chronic or a folder
@@ -184,16 +184,20 @@ def is_alive(pid: int) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc to look at processes")
-def test_kernel_ends_with_a_killed_runner_and_the_runner_with_its_parent(write, tmp_path):
+@pytest.mark.parametrize("server", ["", None], ids=["new Python", "fork"])
+def test_kernel_ends_with_a_killed_runner_and_the_runner_with_its_parent(write, tmp_path, server):
     notebook = write(
-        "import os, time; open('kernel', 'w').write(f'{os.getppid()} {os.getpid()}')",
-        "time.sleep(120)",
+        "import os, time; open('kernel', 'w').write(f'{os.getpid()} ')", "time.sleep(99)"
     )
     run = f"{sys.executable} -m perfnb.chapters run --end-with-parent {notebook} {tmp_path}/o.ipynb"
-    shell = subprocess.Popen(["sh", "-c", f"{run}; true"], stderr=subprocess.DEVNULL)
+    environment = {**os.environ, **({} if server is None else {forkserver.SOCKET: server})}
+    shell = subprocess.Popen(
+        ["sh", "-c", f"{run}; true"], stderr=subprocess.DEVNULL, env=environment
+    )
     started = tmp_path / "kernel"
-    assert wait_until(lambda: started.exists() and len(started.read_text().split()) == 2)
-    runner, kernel = map(int, started.read_text().split())
+    assert wait_until(lambda: started.exists() and started.read_text().endswith(" "))
+    runner = int(Path(f"/proc/{shell.pid}/task/{shell.pid}/children").read_text())
+    kernel = int(started.read_text())
     assert is_alive(runner) and is_alive(kernel)
     os.kill(shell.pid, signal.SIGKILL)
     shell.wait()

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import yaml
 
+from perfnb import forkserver
 from perfnb import study as studies
 from perfnb.files import explain_unwritable
 
@@ -138,6 +139,9 @@ def main(arguments: list[str] | None = None) -> int:
     line = command(options.study, options.cores, home, gpus, profile)
     if profile is not None and shutil.which("squeue"):
         cancel_orphans(home)
+    if profile is None and not count_gpus() and forkserver.SOCKET not in os.environ:
+        os.environ.update(dict.fromkeys(forkserver.THREADS, "1"))  # as the Snakefile has it
+        forkserver.start()
     shutil.rmtree(home / ".snakemake" / "locks", ignore_errors=True)  # of a run that was killed
     os.execv(line[0], [*line, *more])
 

@@ -1,0 +1,212 @@
+"""Kernels that start at once: forked from a process that has loaded the libraries.
+
+``python perfnb/forkserver.py serve SOCKET PID`` loads torch, pandas, matplotlib and others once: that
+takes longer than many chapters need for their work. ``python perfnb/forkserver.py kernel SOCKET
+MODULE ...`` stands in for ``python -m MODULE ...``: it asks the server for a fork that runs the
+module. The fork ends with its stand-in, the server with the process that started it. Nothing of
+`perfnb` is loaded ahead, so a kernel runs the code as it is now. Without a server the stand-in
+becomes the kernel itself.
+
+Only the standard library is imported here: the stand-in must cost next to nothing.
+"""
+
+import argparse
+import importlib
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+SOCKET = "PERFNB_FORKSERVER"  # environment variable: where the server listens
+LIBRARIES = (
+    *("torch", "torch._dynamo", "torch.utils.data", "pandas", "seaborn"),
+    *("scipy.stats", "scipy.optimize", "scipy.ndimage", "skimage.metrics", "SimpleITK", "nibabel"),
+    *("matplotlib.figure", "matplotlib.backends.backend_agg", "IPython.core.interactiveshell"),
+)
+# Read once, while libraries load: a kernel that wants other values can't be forked.
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+FIXED = (*THREADS, "PYTHONPATH", "PYTHONHASHSEED")
+DRAWING = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}  # as every kernel has it
+POLL_S = 0.5
+FORKED, REFUSED, DONE, INTERRUPT = b"+", b"-", b".", b"i"
+
+
+def wanted() -> dict[str, object]:
+    """Return what the server and a kernel must agree on."""
+    return {"python": sys.executable, **{name: os.environ.get(name) for name in FIXED}}
+
+
+# The server
+
+
+def serve(path: str, parent: int) -> None:
+    """Answer at a socket until the process `parent`, which started this one, has ended.
+
+    Forks return from here too, once their module has ended.
+    """
+    os.environ.update(DRAWING)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(64)  # who comes while libraries load waits
+        for name in LIBRARIES:
+            with suppress(ImportError):  # optional, or named otherwise in another version
+                importlib.import_module(name)
+        # pandas looks once, on import, whether it prints to a terminal; a kernel does not
+        sys.modules["pandas"].set_option("display.max_columns", 20)
+        while os.getppid() == parent:
+            if select.select([listener], [], [], POLL_S)[0]:
+                connection, _ = listener.accept()
+                with connection:
+                    order = _read_order(connection)
+                    if order and _fork(connection, order, listener):
+                        return
+    with suppress(OSError):
+        os.unlink(path)
+        os.rmdir(os.path.dirname(path))
+
+
+def _read_order(connection: socket.socket) -> dict | None:
+    """Return what a stand-in asks for, with its output's descriptors; None if it has gone."""
+    connection.settimeout(10)
+    try:
+        head, outputs, _, _ = socket.recv_fds(connection, 4, 2)
+        size = struct.unpack("!I", head)[0]
+        text = b""
+        while len(text) < size:
+            part = connection.recv(size - len(text))
+            if not part:
+                return None
+            text += part
+    except (OSError, struct.error):
+        return None
+    connection.settimeout(None)
+    return {**json.loads(text), "outputs": outputs}
+
+
+def _fork(connection: socket.socket, order: dict, listener: socket.socket) -> bool:
+    """Fork what was ordered, or refuse; return True in the fork, once its module has ended."""
+    fits = order["wanted"] == wanted()
+    forked = fits and os.fork() == 0
+    if forked:
+        listener.close()
+        _become(connection, order)
+        return True
+    for output in order["outputs"]:
+        os.close(output)
+    if not fits:
+        with suppress(OSError):
+            connection.sendall(REFUSED)
+    return False
+
+
+def _become(connection: socket.socket, order: dict) -> None:
+    """Turn this fork into the process that was ordered, and run its module to the end."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # the kernel's own children are waited for
+    os.setsid()
+    for output, standard in zip(order["outputs"], (1, 2), strict=True):
+        os.dup2(output, standard)
+        os.close(output)
+    os.chdir(order["folder"])
+    os.environ.clear()
+    os.environ.update(order["environment"], JPY_PARENT_PID=str(os.getppid()))
+    os.environ.pop(SOCKET, None)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed()  # forks must not share what none of them has seeded
+    ended = threading.Event()
+    threading.Thread(target=_obey, args=(connection, ended), daemon=True).start()
+    connection.sendall(FORKED)
+    module, *sys.argv[1:] = order["arguments"]
+    sys.path.insert(0, order["folder"])  # as `python -m` does
+    with suppress(SystemExit):
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    ended.set()
+    with suppress(OSError):
+        connection.sendall(DONE)
+
+
+def _obey(connection: socket.socket, ended: threading.Event) -> None:
+    """Pass interrupts on, and end with the stand-in."""
+    with suppress(OSError):
+        while connection.recv(1) == INTERRUPT:
+            os.kill(os.getpid(), signal.SIGINT)
+    if not ended.is_set():
+        os._exit(143)
+
+
+# The stand-in
+
+
+def stand_in(path: str, arguments: list[str]) -> int:
+    """Have a module run by a fork of the server and wait for its end; the exit status."""
+    parent = os.getppid()
+    with socket.socket(socket.AF_UNIX) as connection:
+        before = signal.signal(signal.SIGINT, lambda *_: connection.sendall(INTERRUPT))
+        if not _order(connection, path, arguments):
+            signal.signal(signal.SIGINT, before)
+            os.execv(sys.executable, [sys.executable, "-m", *arguments])
+        while os.getppid() == parent:
+            if select.select([connection], [], [], POLL_S)[0]:
+                with suppress(ConnectionError):
+                    return 0 if connection.recv(1) == DONE else 1
+                return 1
+    return 143
+
+
+def _order(connection: socket.socket, path: str, arguments: list[str]) -> bool:
+    """Ask the server for a fork; return whether there is one."""
+    order = {"wanted": wanted(), "arguments": arguments, "folder": os.getcwd()}
+    text = json.dumps({**order, "environment": dict(os.environ)}).encode()
+    try:
+        connection.connect(path)
+        socket.send_fds(connection, [struct.pack("!I", len(text))], [1, 2])
+        connection.sendall(text)
+        return connection.recv(1) == FORKED
+    except OSError:
+        return False
+
+
+def start() -> subprocess.Popen | None:
+    """Start a server beside this process, with which it ends, and let kernels find it.
+
+    Returns None where there is none: forks of loaded libraries are sound on Linux, without a GPU.
+    """
+    if sys.platform != "linux":
+        return None
+    path = f"{tempfile.mkdtemp(prefix='perfnb-')}/kernels"
+    nowhere = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+    server = subprocess.Popen(
+        [sys.executable, __file__, "serve", path, str(os.getpid())],
+        **nowhere,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # an interrupt at the terminal is not for it
+    )
+    os.environ[SOCKET] = path
+    return server
+
+
+def main() -> int:
+    """Run the command line."""
+    sys.path = [entry for entry in sys.path if entry != str(Path(__file__).parent)]
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("role", choices=["serve", "kernel"])
+    parser.add_argument("socket")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER)
+    options = parser.parse_args()
+    if options.role == "kernel":
+        return stand_in(options.socket, options.arguments)
+    serve(options.socket, int(options.arguments[0]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
