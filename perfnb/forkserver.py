@@ -1,6 +1,6 @@
 """Kernels that start at once: forked from a process that has loaded the libraries.
 
-``python perfnb/forkserver.py serve SOCKET PID`` loads torch, pandas, matplotlib and others once: that
+``python perfnb/forkserver.py serve SOCKET PID`` loads torch, pandas, matplotlib and others: that
 takes longer than many chapters need for their work. ``python perfnb/forkserver.py kernel SOCKET
 MODULE ...`` stands in for ``python -m MODULE ...``: it asks the server for a fork that runs the
 module. The fork ends with its stand-in, the server with the process that started it. Nothing of

@@ -121,7 +121,7 @@ def test_averaged_generator_follows_the_trained_one(decay, step, share):
     before = weights(nets.averaged)
     training.generator_step(nets, *(b := batch()), nets.generator(b[0]), SETTINGS)
     trained = weights(nets.generator)
-    averaging.follow(nets.averaged, nets.generator, decay, step)
+    averaging.Follower(nets.averaged, nets.generator, decay).follow(step)
     assert not changed(trained, nets.generator)
     for name, value in nets.averaged.named_parameters():
         expected = share * before[name] + (1 - share) * trained[name]

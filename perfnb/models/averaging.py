@@ -12,19 +12,27 @@ from perfnb.models.batches import batches
 STATISTICS_BATCHES = 25
 
 
-@torch.no_grad()
-def follow(averaged: nn.Module, trained: nn.Module, decay: float, step: int) -> None:
-    """Let the averaged generator follow the trained one: w <- decay w + (1 - decay) new.
+class Follower:
+    """Lets an averaged generator follow a trained one: w <- decay w + (1 - decay) new.
 
     The last steps of a GAN jump about; their mean over some hundred steps draws steadier maps
-    (Yazici et al. 2019). The first steps follow faster. The paper has no averaging: 0.
+    (Yazici et al. 2019). The paper has no averaging: decay 0.
     """
-    decay = min(decay, (1 + step) / (10 + step))
-    pairs = list(zip(averaged.state_dict().values(), trained.state_dict().values(), strict=True))
-    floating = [pair for pair in pairs if pair[0].is_floating_point()]
-    torch._foreach_lerp_(*map(list, zip(*floating, strict=True)), 1 - decay)
-    for value, newest in pairs:
-        if not value.is_floating_point():
+
+    def __init__(self, averaged: nn.Module, trained: nn.Module, decay: float):
+        self.decay = decay
+        pairs = list(
+            zip(averaged.state_dict().values(), trained.state_dict().values(), strict=True)
+        )
+        self._floating = [pair for pair in pairs if pair[0].is_floating_point()]
+        self._counts = [pair for pair in pairs if not pair[0].is_floating_point()]
+
+    @torch.no_grad()
+    def follow(self, step: int) -> None:
+        """Take one step; the first steps follow faster."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(*map(list, zip(*self._floating, strict=True)), 1 - decay)
+        for value, newest in self._counts:
             value.copy_(newest)
 
 

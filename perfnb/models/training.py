@@ -100,6 +100,7 @@ def train_epoch(nets: Networks, slices: Slices, settings: Mapping, epoch: int) -
     coin = torch.Generator().manual_seed(settings["seed"] * 10_037 + epoch)
     loader = batches(slices, settings["batch_size"], order)
     nets.generator.train(), nets.discriminator.train()
+    follower = averaging.Follower(nets.averaged, nets.generator, settings["averaging"])
     sums = {"generator_l1": 0.0, "generator_adversarial": 0.0, "discriminator": 0.0}
     steps = 0
     for batch in loader:
@@ -114,8 +115,7 @@ def train_epoch(nets: Networks, slices: Slices, settings: Mapping, epoch: int) -
             generated = inference.draw(nets.generator, series, mask)
         taught = discriminator_step(nets, series, reference, generated)
         l1, adversarial = generator_step(nets, series, reference, generated, settings)
-        done = epoch * len(loader) + steps
-        averaging.follow(nets.averaged, nets.generator, settings["averaging"], done)
+        follower.follow(epoch * len(loader) + steps)
         _refuse_nan_step(epoch, steps, batch, l1, adversarial, taught)
         brain = max(mask.float().mean().item(), 1 / mask.numel())  # 0 in slices above the head
         in_brain = l1 / brain  # comparable with the validation error
