@@ -65,6 +65,17 @@ def test_checkpoint_brings_back_networks_optimisers_history_and_random_state(sav
     assert groups[0] == groups[1] == players.BETAS
 
 
+def test_checkpoint_brings_back_the_scaling_of_half_precision(saved):
+    nets, folder = saved
+    nets.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    nets.accelerator.scaler.scale(torch.zeros(1))
+    checkpoints.save(folder, nets, HISTORY, IDENTITY)
+    other = networks(seed=2)
+    other.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=65536.0)
+    checkpoints.resume(folder, other, IDENTITY)
+    assert other.accelerator.scaler.get_scale() == 8
+
+
 def test_weights_bring_back_the_generator(saved):
     nets, folder = saved
     other = make_generator("pix2pix", 64, 2, 2, "transpose")
