@@ -18,7 +18,6 @@ from perfnb.data.slices import Slices
 from perfnb.files import end_with
 from perfnb.models import devices, training
 
-
 # Set by accelerate launch, and by torchrun, which starts several processes for it.
 LAUNCHERS = ("ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID")
 
