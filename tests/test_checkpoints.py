@@ -166,6 +166,27 @@ def test_run_without_checkpoint_or_best_weights_starts_afresh(saved, missing):
     assert same(before, state(nets))
 
 
+def test_a_checkpoint_is_on_the_disk_before_its_name_is_and_the_name_before_training_goes_on(
+    saved, monkeypatch
+):
+    """A power cut must neither leave an empty file under the name nor bring back the old one."""
+    nets, folder = saved
+    done, sync, rename = [], os.fsync, os.replace
+
+    def fsync(handle):
+        done.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
+        sync(handle)
+
+    def replace(source, target):
+        done.append("rename")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", replace)
+    checkpoints.save(folder, nets, HISTORY, IDENTITY)
+    assert done == ["file", "rename", "folder"]
+
+
 def test_failed_writing_keeps_the_last_checkpoint(saved, monkeypatch):
     nets, folder = saved
     before = {p.name: p.read_bytes() for p in folder.iterdir()}
