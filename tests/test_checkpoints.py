@@ -2,6 +2,7 @@
 
 import os
 import stat
+from pathlib import Path
 
 import pytest
 import torch
@@ -185,6 +186,18 @@ def test_a_checkpoint_is_on_the_disk_before_its_name_is_and_the_name_before_trai
     monkeypatch.setattr(os, "replace", replace)
     checkpoints.save(folder, nets, HISTORY, IDENTITY)
     assert done == ["file", "rename", "folder"]
+
+
+@pytest.mark.parametrize(
+    ("name", "matters"),
+    [("temporal.py", True), ("scaling.py", True), ("slices.py", True), ("snapshots.py", False)],
+)
+def test_changed_code_trains_anew_where_it_changes_what_is_trained(monkeypatch, name, matters):
+    """Also the code that scales slices on reading, which their fingerprint says nothing about."""
+    before, read = checkpoints.code_hash(), Path.read_bytes
+    assert checkpoints.code_hash() == before
+    monkeypatch.setattr(Path, "read_bytes", lambda p: read(p) + b"#" * (p.name == name))
+    assert (checkpoints.code_hash() != before) is matters
 
 
 def test_failed_writing_keeps_the_last_checkpoint(saved, monkeypatch):

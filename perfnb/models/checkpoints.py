@@ -17,9 +17,10 @@ from perfnb.study import file_hash, refuse_other_settings, write_atomic
 log = logging.getLogger(__name__)
 PARTS = ("generator", "discriminator", "averaged")
 TRAINED = PARTS[:2]
-TRAINING_CODE = (
-    *"networks temporal voxels folding normalisation players training".split(),
-    *"batches averaging devices inference".split(),
+TRAINING_CODE = (  # below perfnb/
+    *"models/networks models/temporal models/voxels models/folding models/normalisation".split(),
+    *"models/players models/training models/batches models/averaging models/devices".split(),
+    *"models/inference data/slices data/scaling".split(),
 )
 MANIFESTS = ("manifest.json", "evaluation/manifest.json")
 ARTIFACTS = tuple(
@@ -59,7 +60,7 @@ def weights_hash(path: Path | None) -> str | None:
 
 def code_hash() -> str:
     """Return a hash of the modules that decide what is trained: changed code trains anew."""
-    folder = Path(__file__).parent
+    folder = Path(__file__).parents[1]
     digest = hashlib.sha256()
     for name in TRAINING_CODE:
         digest.update((folder / f"{name}.py").read_bytes())
