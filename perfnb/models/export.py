@@ -133,8 +133,8 @@ def _refuse_other_slices(model_dir: Path, data_dir: Path) -> None:
     found = read_json(data_dir / "slices" / "fingerprint.json")
     if read_json(model_dir / "training.json")["data"] != found:
         raise ValueError(
-            f"{model_dir} was not trained on the slices in {data_dir}, whose scaling its maps would "
-            "get: give the prepared cohort of its own training"
+            f"{model_dir} was not trained on the slices in {data_dir}, whose scaling its maps "
+            "would get: give the prepared cohort of its own training"
         )
 
 
