@@ -10,7 +10,6 @@ import logging
 import os
 import re
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -181,20 +180,6 @@ def _acquired(lock: FileLock) -> bool:
     return True
 
 
-def end_with(parent: int) -> None:
-    """End this process, and so its kernel, within a second of its parent's end.
-
-    A killed workflow must not leave chapters behind that go on writing.
-    """
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(143)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit status (1 a chapter failed, 2 it was not started)."""
     parser = argparse.ArgumentParser(prog="python -m perfnb.chapters", description=__doc__)
@@ -211,7 +196,7 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("--end-with-parent", action="store_true", help="for workflows")
     options = parser.parse_args(arguments)
     if options.end_with_parent:
-        end_with(os.getppid())
+        files.end_with(os.getppid())
     try:
         given = dict(options.parameters)
         for name in {"cohort", "trained_on", "init_from"} & set(given):

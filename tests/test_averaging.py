@@ -44,6 +44,72 @@ def test_shifts_go_both_ways_and_no_farther_than_asked():
     assert set(shifts.tolist()) == set(range(-3, 4))
 
 
+def test_film_mask_and_reference_are_mirrored_together_and_anew_in_each_epoch(splits, monkeypatch):
+    draw, step, shown = training.inference.draw, training.discriminator_step, []
+    read, tossed = Slices.__getitem__, []
+
+    def lopsided(self, i):
+        item = read(self, i)
+        item["mask"][:, : item["mask"].shape[-1] // 3] = False
+        return item
+
+    def noted(*given):
+        tossed.append(toss(*given))
+        return tossed[-1]
+
+    def drawn(generator, series, mask):
+        shown.append([series, mask])
+        return draw(generator, series, mask)
+
+    def judged(nets, series, reference, generated):
+        shown[-1].append(reference)
+        return step(nets, series, reference, generated)
+
+    settings = SETTINGS | {"batch_size": len(splits[0]), "shifting": 0, "mirroring": True}
+    nets = training.make_networks("pix2pix", 64, settings, "cpu")
+    monkeypatch.setattr(Slices, "__getitem__", lopsided)
+    monkeypatch.setattr(training, "toss", noted)
+    monkeypatch.setattr(training.inference, "draw", drawn)
+    monkeypatch.setattr(training, "discriminator_step", judged)
+    for epoch in range(3):
+        training.train_epoch(nets, splits[0], settings, epoch)
+    turned = [{ways(splits[0], one) for one in zip(*batch, strict=True)} for batch in shown]
+    assert all(sorted(i for i, _ in epoch) == list(range(6)) for epoch in turned)
+    assert any(flip for epoch in turned for _, flip in epoch)
+    assert len({tuple(coins.tolist()) for coins in tossed}) > 1
+
+
+def ways(slices, shown) -> tuple[int, bool]:
+    """Return which slice is shown, and whether its film, mask and reference are mirrored."""
+    found = []
+    for i, kept in enumerate(slices[i] for i in range(len(slices))):
+        parts = [torch.as_tensor(kept[name]) for name in ("series", "mask", "reference")]
+        for flip in (False, True):
+            expected = [part.flip(-1) if flip else part for part in parts]
+            if all(map(torch.equal, expected, shown)):
+                found.append((i, flip))
+    assert len(found) == 1
+    return found[0]
+
+
+def test_the_average_follows_through_all_epochs_slower_and_slower(splits, monkeypatch):
+    counted = []
+    monkeypatch.setattr(training.averaging, "follow", lambda *given: counted.append(given[-1]))
+    nets = training.make_networks("pix2pix", 64, SETTINGS, "cpu")
+    for epoch in range(3):
+        training.train_epoch(nets, splits[0], SETTINGS | {"batch_size": 2}, epoch)
+    assert counted == list(range(9))
+
+
+def test_the_history_holds_the_error_of_a_brain_pixel(splits, monkeypatch):
+    monkeypatch.setattr(training, "generator_step", lambda *_: (0.1, 0.0))
+    settings = SETTINGS | {"batch_size": len(splits[0])}
+    nets = training.make_networks("pix2pix", 64, settings, "cpu")
+    found = training.train_epoch(nets, splits[0], settings, 0)["generator_l1"]
+    brain = sum(splits[0][i]["mask"].mean() for i in range(6)) / 6
+    assert 0 < brain < 0.9 and found == pytest.approx(0.1 / brain, rel=1e-5)
+
+
 def test_a_map_that_counts_from_the_first_frame_sees_no_shift(splits, monkeypatch):
     def refuse(*_):
         raise AssertionError("shifted")

@@ -2,6 +2,7 @@
 
 import os
 import stat
+from pathlib import Path
 
 import pytest
 import torch
@@ -63,6 +64,17 @@ def test_checkpoint_brings_back_networks_optimisers_history_and_random_state(sav
     assert torch.equal(torch.rand(3), drawn)
     groups = [n.generator_optimizer.param_groups[0]["betas"] for n in (nets, other)]
     assert groups[0] == groups[1] == players.BETAS
+
+
+def test_checkpoint_brings_back_the_scaling_of_half_precision(saved):
+    nets, folder = saved
+    nets.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    nets.accelerator.scaler.scale(torch.zeros(1))
+    checkpoints.save(folder, nets, HISTORY, IDENTITY)
+    other = networks(seed=2)
+    other.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=65536.0)
+    checkpoints.resume(folder, other, IDENTITY)
+    assert other.accelerator.scaler.get_scale() == 8
 
 
 def test_weights_bring_back_the_generator(saved):
@@ -153,6 +165,39 @@ def test_run_without_checkpoint_or_best_weights_starts_afresh(saved, missing):
     before = state(nets)
     assert checkpoints.resume(folder, nets, IDENTITY) == []
     assert same(before, state(nets))
+
+
+def test_a_checkpoint_is_on_the_disk_before_its_name_is_and_the_name_before_training_goes_on(
+    saved, monkeypatch
+):
+    """A power cut must neither leave an empty file under the name nor bring back the old one."""
+    nets, folder = saved
+    done, sync, rename = [], os.fsync, os.replace
+
+    def fsync(handle):
+        done.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
+        sync(handle)
+
+    def replace(source, target):
+        done.append("rename")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", replace)
+    checkpoints.save(folder, nets, HISTORY, IDENTITY)
+    assert done == ["file", "rename", "folder"]
+
+
+@pytest.mark.parametrize(
+    ("name", "matters"),
+    [("temporal.py", True), ("scaling.py", True), ("slices.py", True), ("snapshots.py", False)],
+)
+def test_changed_code_trains_anew_where_it_changes_what_is_trained(monkeypatch, name, matters):
+    """Also the code that scales slices on reading, which their fingerprint says nothing about."""
+    before, read = checkpoints.code_hash(), Path.read_bytes
+    assert checkpoints.code_hash() == before
+    monkeypatch.setattr(Path, "read_bytes", lambda p: read(p) + b"#" * (p.name == name))
+    assert (checkpoints.code_hash() != before) is matters
 
 
 def test_failed_writing_keeps_the_last_checkpoint(saved, monkeypatch):

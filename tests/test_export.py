@@ -14,7 +14,7 @@ from perfnb.models.networks import make_generator
 SETTINGS = {"ngf": 2, "unet_ngf": 2}
 
 
-def model(folder, model_name, upsampling):
+def model(folder, model_name, upsampling, data):
     """Leave a run folder of a network with statistics of its own; return the network."""
     torch.manual_seed(3)
     generator = make_generator(model_name, 64, 2, 2, upsampling)
@@ -28,14 +28,15 @@ def model(folder, model_name, upsampling):
     settings = SETTINGS | {"upsampling": upsampling}
     made = {"model_name": model_name, "map_name": "Tmax", "settings": settings}
     (folder / "manifest.json").write_text(json.dumps(made))
+    (folder / "training.json").write_text(json.dumps({"data": data}))
     return generator
 
 
 @pytest.mark.parametrize("upsampling", ["transpose", "nearest"])
 @pytest.mark.parametrize("model_name", ["pix2pix", "temp-pix2pix"])
 def test_file_draws_what_torch_draws(splits, tmp_path, model_name, upsampling):
-    generator = model(tmp_path, model_name, upsampling)
     slices = splits[0]
+    generator = model(tmp_path, model_name, upsampling, slices.fingerprint)
     path = export.export_onnx(tmp_path, slices.folder, tmp_path / "Tmax.onnx")
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     lowest, highest = slices.scaling.ranges["Tmax"]
@@ -49,6 +50,13 @@ def test_file_draws_what_torch_draws(splits, tmp_path, model_name, upsampling):
         close = 1e-4 * (highest - lowest)
         np.testing.assert_allclose(drawn[mask], expected[mask], rtol=0, atol=close)
         assert np.ptp(expected[mask]) > 10 * close
+
+
+def test_scaling_of_another_cohort_is_refused(splits, tmp_path):
+    model(tmp_path, "pix2pix", "transpose", "of other slices")
+    with pytest.raises(ValueError, match="was not trained on the slices in .*whose scaling"):
+        export.export_onnx(tmp_path, splits[0].folder, tmp_path / "Tmax.onnx")
+    assert not (tmp_path / "Tmax.onnx").exists()
 
 
 def test_folder_without_a_model_is_named(splits, tmp_path):

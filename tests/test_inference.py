@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from accelerate.state import PartialState
 
 from perfnb.metrics import images
 from perfnb.models import inference
-from perfnb.models.devices import choose_device
+from perfnb.models.devices import choose_device, make_accelerator
 from perfnb.models.inference import draw, predict, validate
 from perfnb.models.networks import make_generator
 
@@ -108,10 +109,27 @@ def test_device_is_a_gpu_only_where_there_is_one(monkeypatch):
     ):
         choose_device("cuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert choose_device() == "cuda"
     assert choose_device("cuda:1") == "cuda:1"
+    with pytest.raises(ValueError, match="'cuda:2' but torch finds 2 GPU"):
+        choose_device("cuda:2")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="'mps' but torch finds no GPU"):
+        choose_device("mps")
 
 
-def test_unknown_device_is_refused():
-    with pytest.raises(ValueError, match="device='gpu' is unknown; expected auto, cpu or cuda"):
-        choose_device("gpu")
+@pytest.mark.parametrize("name", ["gpu", "cudax", "cpu:", "cuda:first"])
+def test_unknown_device_is_refused(name):
+    with pytest.raises(ValueError, match=f"{name!r} is unknown; expected auto, cpu or cuda"):
+        choose_device(name)
+
+
+def test_a_training_gets_the_device_it_asks_for_whatever_was_used_before(monkeypatch):
+    make_accelerator("cpu")
+    monkeypatch.setitem(PartialState._shared_state, "device", torch.device("cuda", 0))
+    assert make_accelerator("cpu").device.type == "cpu"
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="'cuda' is not to be had: accelerate took"):
+            make_accelerator("cuda")
+    assert make_accelerator("cpu").device.type == "cpu"

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from perfnb.models import devices, inference, training
+from perfnb.models.batches import batches, draw_shifts, toss
 from perfnb.study import read_study
 
 HERE = Path(__file__).parent
@@ -97,6 +98,19 @@ def test_two_processes_train_one_run(splits, tmp_path):
     found = pd.read_csv(together / "history.csv")
     for column in ("generator_l1", "discriminator", "validation_mae"):
         assert found[column].tolist() == pytest.approx(expected[column].tolist(), rel=0.02), column
+
+
+def test_coins_and_shifts_of_two_processes_belong_to_the_same_slices_as_those_of_one(monkeypatch):
+    def drawn():
+        coin = torch.Generator().manual_seed(5)
+        rows = batches(range(12), 4, torch.Generator().manual_seed(6)).batch_sampler
+        return toss(4, coin).tolist(), draw_shifts(4, 9, coin).tolist(), [*rows][1]
+
+    whole = drawn()
+    monkeypatch.setattr(devices, "process_count", lambda: 2)
+    for rank in (0, 1):
+        monkeypatch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
+        assert drawn() == tuple(values[rank::2] for values in whole)
 
 
 def test_one_process_keeps_the_whole_batch():

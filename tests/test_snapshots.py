@@ -61,7 +61,7 @@ def test_snapshots_take_no_part_in_training(fit, tmp_path, monkeypatch):
     assert len(fit("without")) == 0
     a, b = (checkpoints._read(tmp_path / f / "checkpoint.safetensors") for f in ("with", "without"))
     assert all(torch.equal(a[name], b[name]) for name in a)
-    assert "snapshots" not in checkpoints.TRAINING_CODE
+    assert "models/snapshots" not in checkpoints.TRAINING_CODE
 
 
 def test_restart_forgets_and_a_broken_file_leaves_gaps(fit, splits, tmp_path):

@@ -396,6 +396,7 @@ def test_slices_that_change_under_a_run_are_refused_and_the_last_checkpoint_stay
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
         MemoryError("Unable to allocate 9 GiB for an array"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
     ],
 )
 def test_lack_of_memory_says_what_to_lower(fit, tmp_path, monkeypatch, error):
@@ -412,6 +413,16 @@ def test_lack_of_memory_says_what_to_lower(fit, tmp_path, monkeypatch, error):
             fit(epochs=2)
     kept = checkpoints._read_checkpoint(tmp_path / "run" / "checkpoint.safetensors")[1]
     assert len(json.loads(kept["history"])) == 1
+
+
+@pytest.mark.parametrize(("module", "name"), [(training, "make_networks"), (checkpoints, "save")])
+def test_lack_of_memory_outside_an_epoch_says_so_too(fit, monkeypatch, module, name):
+    def lacking(*arguments):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr(module, name, lacking)
+    with pytest.raises(MemoryError, match="lower batch_size"):
+        fit(epochs=1)
 
 
 def test_other_errors_of_torch_keep_their_words():

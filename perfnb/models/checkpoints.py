@@ -17,9 +17,10 @@ from perfnb.study import file_hash, refuse_other_settings, write_atomic
 log = logging.getLogger(__name__)
 PARTS = ("generator", "discriminator", "averaged")
 TRAINED = PARTS[:2]
-TRAINING_CODE = (
-    *"networks temporal voxels folding normalisation players training".split(),
-    *"batches averaging devices inference".split(),
+TRAINING_CODE = (  # below perfnb/
+    *"models/networks models/temporal models/voxels models/folding models/normalisation".split(),
+    *"models/players models/training models/batches models/averaging models/devices".split(),
+    *"models/inference data/slices data/scaling".split(),
 )
 MANIFESTS = ("manifest.json", "evaluation/manifest.json")
 ARTIFACTS = tuple(
@@ -59,7 +60,7 @@ def weights_hash(path: Path | None) -> str | None:
 
 def code_hash() -> str:
     """Return a hash of the modules that decide what is trained: changed code trains anew."""
-    folder = Path(__file__).parent
+    folder = Path(__file__).parents[1]
     digest = hashlib.sha256()
     for name in TRAINING_CODE:
         digest.update((folder / f"{name}.py").read_bytes())
@@ -67,7 +68,7 @@ def code_hash() -> str:
 
 
 def save(run_dir: Path, nets, history: list[dict], identity: Mapping) -> None:
-    """Write both networks, both optimisers and the history as one file."""
+    """Write the networks, both optimisers, fp16's scaling and the history as one file."""
     tensors = {}
     for part in PARTS:
         for name, value in getattr(nets, part).state_dict().items():
@@ -80,6 +81,8 @@ def save(run_dir: Path, nets, history: list[dict], identity: Mapping) -> None:
     tensors["random"] = torch.get_rng_state()
     tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
     metadata = {"history": json.dumps(history), "identity": json.dumps(dict(identity))}
+    if nets.accelerator.scaler is not None:  # fp16
+        metadata["scaler"] = json.dumps(nets.accelerator.scaler.state_dict())
     with write_atomic(run_dir / "checkpoint.safetensors") as temporary:
         temporary.write_bytes(to_bytes(tensors, metadata))
 
@@ -108,6 +111,8 @@ def resume(run_dir: Path, nets, identity: Mapping, restart: bool = False) -> lis
         return []
     try:
         _restore(nets, tensors)
+        if nets.accelerator.scaler is not None:
+            nets.accelerator.scaler.load_state_dict(json.loads(metadata["scaler"]))
     except (KeyError, RuntimeError, ValueError) as error:
         raise ValueError(
             f"{path} does not fit these networks ({str(error).splitlines()[0]}): delete it to "

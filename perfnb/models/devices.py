@@ -13,21 +13,27 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
+# What torch, CUDA's libraries and Metal say, each in an error of its own.
+NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
 
 def choose_device(name: str = "auto") -> str:
     """Return the torch device to use: `auto` takes a GPU where there is one.
 
-    Raises ValueError where a GPU is asked for and none is found.
+    Raises ValueError where a GPU is asked for and torch does not find it.
     """
-    available = torch.cuda.is_available()
+    found = {"cpu": 1, "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0}
+    found["mps"] = int(torch.backends.mps.is_available())
     if name == "auto":
-        return "cuda" if available else "cpu"
-    if not name.startswith(("cpu", "cuda", "mps")):
+        return "cuda" if found["cuda"] else "cpu"
+    kind, _, number = name.partition(":")
+    if kind not in found or not (number.isdecimal() or name == kind):
         raise ValueError(f"device={name!r} is unknown; expected auto, cpu or cuda")
-    if name.startswith("cuda") and not available:
-        raise ValueError(f"device={name!r} but torch finds no GPU: use device='cpu' or 'auto'")
+    if int(number or 0) >= found[kind]:
+        raise ValueError(
+            f"device={name!r} but torch finds {found[kind] or 'no'} GPU: use device='cpu' or 'auto'"
+        )
     return name
 
 
@@ -45,14 +51,20 @@ def make_accelerator(device: str = "cpu", precision: str = "fp32") -> Accelerato
     Raises
     ------
     ValueError
-        Unknown precision, or one that the device does not have.
+        Unknown precision, or one that the device does not have; a device that is not there.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision={precision!r} is unknown; known: {', '.join(PRECISIONS)}")
     if precision == "fp16" and not device.startswith("cuda"):
         raise ValueError(f"precision='fp16' needs a GPU, device={device!r}: take bf16 or fp32")
-    AcceleratorState._reset_state()  # another training of this session may have had other settings
-    return Accelerator(cpu=device.startswith("cpu"), mixed_precision=PRECISIONS[precision])
+    # Another training of this session may have had other settings, and another device.
+    AcceleratorState._reset_state(reset_partial_state=process_count() == 1)
+    if device.startswith("cuda:"):  # accelerate takes the current one
+        torch.cuda.set_device(device)
+    made = Accelerator(cpu=device.startswith("cpu"), mixed_precision=PRECISIONS[precision])
+    if made.device.type != device.split(":")[0]:
+        raise ValueError(f"device={device!r} is not to be had: accelerate took {made.device}")
+    return made
 
 
 @contextmanager
@@ -67,8 +79,8 @@ def explain_memory(settings: Mapping) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        of_processor = "can't allocate memory" in str(error) or "not enough memory" in str(error)
-        if not (of_processor or isinstance(error, MemoryError | torch.OutOfMemoryError)):
+        in_words = any(words in str(error) for words in NO_MEMORY)
+        if not (in_words or isinstance(error, MemoryError | torch.OutOfMemoryError)):
             raise
         raise MemoryError(
             f"training does not fit into memory ({str(error).splitlines()[0]}): lower batch_size "

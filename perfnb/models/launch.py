@@ -3,15 +3,23 @@
 ``accelerate launch --num_processes 4 -m perfnb.models.launch --study paper --cohort acute
 --map-name Tmax --model-name temp-pix2pix``
 
+``torchrun --nproc_per_node 2 -m perfnb.models.launch ... --device cpu`` takes two processes where
+there is no GPU; accelerate starts a single one there.
+
 The run is the one that chapter 05 (or 06, with ``--chapter``) makes: opened afterwards, the chapter
 finds it complete, draws its figures and writes its manifest.
 """
 
 import argparse
+import os
 
 from perfnb import study as studies
 from perfnb.data.slices import Slices
+from perfnb.files import end_with
 from perfnb.models import devices, training
+
+# Set by accelerate launch, and by torchrun, which starts several processes for it.
+LAUNCHERS = ("ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID")
 
 
 def train(
@@ -54,7 +62,9 @@ def train(
 
 
 def main() -> None:
-    """Read the command line and train."""
+    """Read the command line and train; a process of a launcher ends when the launcher does."""
+    if any(name in os.environ for name in LAUNCHERS):
+        end_with(os.getppid())
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--chapter", default="05_train", choices=["05_train", "06_finetune"])
     for name in ("study", "cohort", "map-name", "model-name"):

@@ -179,9 +179,11 @@ def fit(
     identity = {"model_name": model_name, "map_name": training.map_name, **settings}
     identity |= {"data": training.fingerprint, "init_from": checkpoints.weights_hash(init_from)}
     identity |= {"code": checkpoints.code_hash()}
-    nets = make_networks(model_name, training.frames, settings, device)
+    with devices.explain_memory(settings):
+        nets = make_networks(model_name, training.frames, settings, device)
     process = nets.accelerator
-    with alone_in(run_dir) if process.is_main_process else nullcontext():
+    lock = alone_in(run_dir) if process.is_main_process else nullcontext()
+    with devices.explain_memory(settings), lock:
         process.wait_for_everyone()  # the main process writes, and holds the folder's lock
         if init_from is not None:
             for network in (nets.generator, nets.averaged):
@@ -193,8 +195,7 @@ def fit(
             checkpoints.distrust(run_dir)
         bar = tqdm(total=settings["epochs"], initial=len(history), unit="epoch", leave=False)
         while len(history) < settings["epochs"] and not _ended(history, plateau):
-            with devices.explain_memory(settings):
-                history.append(_epoch(nets, training, validation, settings, len(history)))
+            history.append(_epoch(nets, training, validation, settings, len(history)))
             for folder, before in read.items():
                 refuse_changed(folder, before)
             if process.is_main_process:
