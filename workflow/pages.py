@@ -214,7 +214,8 @@ def _parted(cell) -> list:
     others = [o for o in cell.get("outputs", []) if o not in pictures]
     if not (is_captioned and pictures and others):
         return [cell]
-    figures = nbformat.v4.new_code_cell(metadata=deepcopy(cell.metadata), outputs=pictures)
+    told = "# figures of the cell above"  # a cell without source would be dropped
+    figures = nbformat.v4.new_code_cell(told, metadata=deepcopy(cell.metadata), outputs=pictures)
     figures.metadata["tags"] = ["remove-input"]
     cell.outputs = others
     del cell.metadata["mystnb"]["figure"]
