@@ -140,6 +140,18 @@ def test_captions_name_the_study_and_every_figure_has_alternative_text():
     assert figures[1]["image"]["alt"] == "Figure: A figure"
 
 
+def test_a_caption_stands_below_the_figure_and_not_below_the_table_of_its_cell():
+    notebook = executed_notebook()
+    cell = next(c for c in notebook.cells if "figure" in c.metadata.get("mystnb", {}))
+    cell.outputs.insert(0, new_output("display_data", data={"text/html": "<table></table>"}))
+    cells = pages.to_page(notebook, SHOWN, "tiny").cells
+    place = next(i for i, c in enumerate(cells) if c.source == "plot()")
+    table, figure = cells[place : place + 2]
+    assert "figure" not in table.metadata["mystnb"] and "text/html" in table.outputs[0].data
+    assert figure.metadata["mystnb"]["figure"]["caption"] and "remove-input" in figure.metadata.tags
+    assert figure.source and ["image/png"] == [k for out in figure.outputs for k in out.data]
+
+
 def test_missing_chapter_is_named_with_the_command_that_makes_it(tmp_path):
     with pytest.raises(
         FileNotFoundError, match=r"01_bolus\.ipynb is missing.*make book STUDY=tiny"

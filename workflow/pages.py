@@ -2,6 +2,7 @@
 
 import ast
 import re
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,6 +111,7 @@ def to_page(notebook: nbformat.NotebookNode, page: Page, study: str) -> nbformat
             heading = headings[-1] if headings else heading
         elif cell.cell_type == "code":
             _describe_figures(cell, heading, names)
+    notebook.cells = [part for cell in notebook.cells for part in _parted(cell)]
     return notebook
 
 
@@ -203,6 +205,21 @@ def _describe_figures(cell, heading: str, names: dict[str, str]) -> None:
     caption = options.get("figure", {}).get("caption")
     alt = options.setdefault("image", {}).get("alt") or told or caption or f"Figure: {heading}"
     options["image"]["alt"] = re.sub(r"[*_`$]|\{[\w:-]+\}", "", alt)
+
+
+def _parted(cell) -> list:
+    """Give a captioned cell's tables a cell before its figures: a caption belongs to these."""
+    is_captioned = cell.cell_type == "code" and "figure" in cell.metadata.get("mystnb", {})
+    pictures = [o for o in cell.get("outputs", []) if "image/png" in o.get("data", {})]
+    others = [o for o in cell.get("outputs", []) if o not in pictures]
+    if not (is_captioned and pictures and others):
+        return [cell]
+    told = "# figures of the cell above"  # a cell without source would be dropped
+    figures = nbformat.v4.new_code_cell(told, metadata=deepcopy(cell.metadata), outputs=pictures)
+    figures.metadata["tags"] = ["remove-input"]
+    cell.outputs = others
+    del cell.metadata["mystnb"]["figure"]
+    return [cell, figures]
 
 
 def _fill(text: str, names: dict[str, str]) -> str:
