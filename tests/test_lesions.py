@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from perfnb.classical.deconvolution import METHODS
 from perfnb.metrics import lesions
 
 
@@ -12,6 +13,12 @@ def test_hypoperfusion_is_late_tissue_only():
     np.testing.assert_array_equal(
         lesions.hypoperfusion(tmax, tissue, threshold_s=4.0), [False, True, True, False]
     )
+
+
+def test_only_maps_of_delay_have_a_threshold_of_their_own():
+    assert lesions.late_threshold("parametric") < lesions.late_threshold("SVD")
+    assert lesions.late_threshold("") == lesions.late_threshold("block-circulant SVD") == 6
+    assert set(lesions.LATE_DELAY_S) <= set(METHODS)
 
 
 def test_volume_counts_voxels_in_millilitres():
@@ -61,4 +68,7 @@ def test_agreement_counts_volumes_of_all_and_overlaps_of_large_lesions():
     assert found.loc["half", "large"] == 2  # 1 ml is too small to overlap
     assert found.loc["half", "dice"] == pytest.approx(2 / 3)
     assert found.loc["half", "difference_ml"] == pytest.approx(-(5 + 5 + 0.5) / 3)
+    assert "rule" not in found
+    told = lesions.agreement(pd.DataFrame(rows).assign(rule="Tmax > 3 s"), 0, ["all"])
+    assert list(told["rule"]) == ["Tmax > 3 s"]
     assert found.loc["half", "limits_low"] < found.loc["half", "difference_ml"]

@@ -4,8 +4,10 @@ import torch
 from scipy.special import gammaincc
 
 from perfnb.classical.deconvolution import deconvolve
+from perfnb.classical.disturbances import TR_S, disturb
 from perfnb.classical.gamma_curves import peak_time, read, residue_weights, tabulate
 from perfnb.classical.reference_object import reference_object, score
+from perfnb.metrics.lesions import late_threshold
 
 ECHO_TIME_S = 0.029
 
@@ -85,6 +87,22 @@ def test_the_shape_of_the_residue_is_free():
         shapes[residue] = np.median(found.shape)
         assert abs(score(found.maps, made.truth)["CBF"].bias) < 8  # an exponential fit: +38
     assert shapes["exponential"] < 1.5 and shapes["box"] > 20
+
+
+@pytest.mark.parametrize(("dispersion_s", "is_late"), [(0.0, False), (3.0, True)])
+def test_dispersed_tissue_is_late_by_the_rule_of_its_method(dispersion_s, is_late):
+    made, frames = disturb("dispersion [s]", dispersion_s), 2
+    tissue = np.pad(made.tissue, [(0, 0), (frames, 0)])[:, :-frames]  # 2.8 s late
+    ratio = 4 / dispersion_s if is_late else np.inf  # residue and dispersion are exponential
+    true_s = frames * TR_S + (4 * np.log(ratio) / (ratio - 1) if is_late else 0)
+    found = {
+        method: deconvolve(tissue, made.aif, TR_S, method, made.arrival).maps["Tmax"].item()
+        for method in ("parametric", "block-circulant SVD")
+    }
+    assert (true_s > late_threshold("")) == is_late
+    for method, tmax in found.items():
+        assert (tmax > late_threshold(method)) == is_late, method
+    assert found["parametric"] < late_threshold("block-circulant SVD")
 
 
 def test_standard_errors_cover_the_errors():

@@ -10,11 +10,12 @@ import pandas as pd
 from perfnb.classical.rigid import displacement, displacement_between
 from perfnb.data.cohorts import TRUTH
 from perfnb.data.slices import Slices
-from perfnb.metrics.lesions import hypoperfusion
+from perfnb.files import read_json
+from perfnb.metrics.lesions import hypoperfusion, late_threshold
 
 CAUSES = {
     "lesion_ml": "lesion [ml]",
-    "late_share": "reference Tmax > 6 s [% of tissue]",
+    "late_share": "late in the reference [% of tissue]",
     "snr": "SNR before the bolus",
     "moved_mm": "largest motion [mm]",
     "bolus_width_s": "width of the bolus [s]",
@@ -86,17 +87,22 @@ def describe_patients(data_dir: Path, split: str = "test") -> pd.DataFrame:
     -------
     DataFrame
         One row a patient: patient, the facts of `read_facts`, the measures of its AIF (`aif_...`)
-        and late_share, the share of tissue with a reference Tmax above 6 s [%] (NaN without one).
+        and late_share, the share of tissue that is late in the reference [%] (NaN without one):
+        Tmax above the threshold of the method that made it, `lesions.late_threshold`.
     """
     data_dir = Path(data_dir)
     table = pd.read_csv(data_dir / "patients.csv", dtype={"patient": str}).set_index("patient")
     slices, rows = Slices(data_dir, split, "Tmax"), []
+    limit_s = late_threshold(read_json(data_dir / "manifest.json")["settings"]["method"])
     for patient in slices.patients:
         slab = slices.patient(patient)
-        late = hypoperfusion(slab.reference_physical, slab.tissue).sum() / slab.tissue.sum()
+        late = hypoperfusion(slab.reference_physical, slab.tissue, limit_s)
         known = not np.isnan(slab.reference_physical).any()
         own = table.loc[patient]
         measures = {name: own[name] for name in table if name.startswith("aif_")}
-        row = {"patient": patient, "late_share": 100 * late if known else np.nan}
+        row = {
+            "patient": patient,
+            "late_share": 100 * late.sum() / slab.tissue.sum() if known else np.nan,
+        }
         rows.append(row | measures | read_facts(data_dir / "patients", patient))
     return pd.DataFrame(rows)

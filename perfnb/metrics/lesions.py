@@ -8,10 +8,32 @@ import pandas as pd
 from perfnb.metrics import statistics
 
 LEAST_ML = 3.0  # a true lesion below it is too small for an overlap to mean something
+LATE_S = 6.0  # Tmax above which tissue counts (Olivot et al. 2009, Stroke 40:469)
+LATE_DELAY_S = {"parametric": 3.0}
+"""Thresholds [s] of the methods whose Tmax is the arterial delay alone. A threshold belongs to the
+program it was found with: that of delay maps is 3 s where that of Tmax is 6 s (Chen et al. 2021,
+Front Neurol 11:590766)."""
 
 
-def hypoperfusion(tmax: np.ndarray, tissue: np.ndarray, threshold_s: float = 6.0) -> np.ndarray:
+def late_threshold(method: str) -> float:
+    """Tmax above which tissue is late in maps of a deconvolution, and of networks taught by it [s].
+
+    The true Tmax, and that of SVD methods, is the maximum of a response that dispersion makes rise
+    before it falls. The parametric residue only falls: its maximum is where it begins, seconds
+    earlier in tissue whose blood comes smeared out.
+
+    Parameters
+    ----------
+    method : str
+        Name in `deconvolution.METHODS`; "" where it is not known.
+    """
+    return LATE_DELAY_S.get(method, LATE_S)
+
+
+def hypoperfusion(tmax: np.ndarray, tissue: np.ndarray, threshold_s: float = LATE_S) -> np.ndarray:
     """Tissue whose residue function peaks late: the common rule Tmax > 6 s.
+
+    Maps of a method that finds the delay alone need another threshold: see `late_threshold`.
 
     Parameters
     ----------
@@ -101,7 +123,8 @@ def agreement(rows: pd.DataFrame, seed: int, order: Sequence[str]) -> pd.DataFra
     Parameters
     ----------
     rows : DataFrame
-        Columns cohort, patient, method, true_ml, ml, dice, from `read_outs`.
+        Columns cohort, patient, method, true_ml, ml, dice, from `read_outs`; may hold the rule by
+        which each method's tissue is late.
     seed : int
         Of the bootstrap.
     order : sequence of str
@@ -110,16 +133,17 @@ def agreement(rows: pd.DataFrame, seed: int, order: Sequence[str]) -> pd.DataFra
     Returns
     -------
     DataFrame
-        Rows cohort, method. n; the mean difference of volumes with its limits of agreement
-        (mean ± 1.96 SD, Bland and Altman) and the mean absolute one [ml], of all patients; and, of
-        `large` patients whose true lesion has LEAST_ML at least, the median overlap and its
-        bootstrap interval.
+        Rows cohort, method, and rule if given. n; the mean difference of volumes with its limits
+        of agreement (mean ± 1.96 SD, Bland and Altman) and the mean absolute one [ml], of all
+        patients; and, of `large` patients whose true lesion has LEAST_ML at least, the median
+        overlap and its bootstrap interval.
     """
     found = []
     for cohort, of_cohort in rows.groupby("cohort"):
         for method in (name for name in order if name in set(of_cohort["method"])):
             part = of_cohort[of_cohort["method"] == method]
-            found.append({"cohort": cohort, "method": method} | _agreement(part, seed))
+            rule = {"rule": part["rule"].iloc[0]} if "rule" in part else {}
+            found.append({"cohort": cohort, "method": method} | rule | _agreement(part, seed))
     return pd.DataFrame(found)
 
 

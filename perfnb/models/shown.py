@@ -72,12 +72,24 @@ def lesion_rows(films: Sequence[Film], map_name: str, models: Sequence[str]) -> 
     return found
 
 
-def lesion_table(films: Sequence[Film], models: Sequence[str]) -> pd.DataFrame:
-    """Compare the tissue with a Tmax above 6 s: its share [%] and its overlap with the true one.
+def lesion_table(films: Sequence[Film], models: Sequence[str], method: str = "") -> pd.DataFrame:
+    """Compare late tissue: its share [%] and its overlap with the true one (Tmax > 6 s).
 
-    Empty where no film has a map of Tmax.
+    Parameters
+    ----------
+    films : sequence of Film
+        With maps of the models.
+    models : sequence of str
+        Columns.
+    method : str
+        Deconvolution that made the models' references: see `lesions.late_threshold`.
+
+    Returns
+    -------
+    DataFrame
+        A row a film; empty where no film has a map of Tmax.
     """
-    rows = []
+    rows, limit = [], lesions.late_threshold(method)
     for film in films:
         if "Tmax" not in film.truth:
             continue
@@ -85,7 +97,7 @@ def lesion_table(films: Sequence[Film], models: Sequence[str]) -> pd.DataFrame:
         row = {"patient": film.patient, "lesion": film.facts["lesion"]}
         row["truth, late [%]"] = f"{100 * true.sum() / film.tissue.sum():.1f}"
         for model in models:
-            drawn = lesions.hypoperfusion(film.drawn["Tmax", model], film.tissue)
+            drawn = lesions.hypoperfusion(film.drawn["Tmax", model], film.tissue, limit)
             row[f"{model}, late [%]"] = f"{100 * drawn.sum() / film.tissue.sum():.1f}"
             row[f"{model}, Dice"] = f"{lesions.dice(drawn, true):.2f}"
         rows.append(row)
