@@ -60,7 +60,7 @@ class AIF:
     measures : dict
         n_voxels, height [1/s], noise [1/s], peak_s, width_s, lead_s (before tissue), roughness,
         agreement (mean correlation of the voxels with the curve), tissue_height [1/s],
-        tissue_width_s, area [1/s, sum over frames] and area_ratio (over that of tissue), misfit
+        tissue_width_s, area [1/s, sum over frames], area_ratio (of the first passes), misfit
         (share of the tissue's curve that this input cannot explain), tissue_delay_s,
         partial_volume (area of the purest vessel over that of the curve; the curve is multiplied
         by it only with ``rescale_by_vein``), partial_volume_known (0 or 1), vein_voxels, motion_mm
