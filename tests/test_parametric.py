@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from scipy.special import gammaincc
 
+from perfnb.classical import gamma_dictionary
 from perfnb.classical.deconvolution import deconvolve
 from perfnb.classical.disturbances import TR_S, disturb
 from perfnb.classical.gamma_curves import peak_time, read, residue_weights, tabulate
@@ -136,6 +139,26 @@ def test_voxels_do_not_depend_on_their_neighbours():
     among = deconvolve(made.tissue, made.aif, 1.4, "parametric", made.arrival).maps
     for name in alone:
         np.testing.assert_allclose(alone[name], among[name][5:8], rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("delays", ["as found", "too few"])
+@pytest.mark.parametrize("prior", ["flat", "vascular"])
+def test_what_the_dictionary_leaves_out_is_not_missed(prior, delays, monkeypatch):
+    made = reference_object(repeats=1)
+    tissue = made.tissue[np.argsort(made.truth["Tmax"], kind="stable")]  # neighbours are alike
+    tissue[-10:] = np.random.default_rng(1).normal(0, 1, tissue[-10:].shape)  # without a bolus
+    made = replace(made, tissue=tissue)
+    if delays == "too few":
+        few = lambda self, data: slice(12 * self.shapes, 15 * self.shapes)  # noqa: E731
+        monkeypatch.setattr(gamma_dictionary.GammaDictionary, "_needed", few)
+    found = fitted(made, prior=prior, dtype="float64")
+    monkeypatch.undo()
+    monkeypatch.setattr(gamma_dictionary, "NEGLIGIBLE", np.inf)
+    whole = fitted(made, prior=prior, dtype="float64")
+    for name in found.maps:
+        np.testing.assert_allclose(found.maps[name], whole.maps[name], 1e-6, 1e-6, err_msg=name)
+        errors = found.standard_error[name], whole.standard_error[name]
+        np.testing.assert_allclose(*errors, 1e-6, 1e-9, err_msg=name)
 
 
 def test_priors_are_by_name():

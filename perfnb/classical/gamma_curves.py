@@ -7,6 +7,7 @@ incomplete gamma function. alpha = 1 is an exponential, large alpha comes close 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -110,10 +111,8 @@ def tabulate(
     before, after = (int(np.ceil(lag / step)) for lag in (-EARLIEST_LAG_S, LATEST_LAG_S))
     count = (frames - 1) * split + 1 + before
     fine = CubicSpline(np.arange(frames) * split, aif)(np.minimum(np.arange(count), count - before))
-    alpha, mtt = (np.exp(v).ravel() for v in np.meshgrid(LOG_ALPHA, LOG_MTT, indexing="ij"))
-    size = next_fast_len(2 * count, real=True)
-    weights = residue_weights(alpha, mtt, step, count) / mtt[:, None]
-    tissue = irfft(rfft(weights, size) * rfft(fine, size), size)[:, :count]
+    spectrum, size = _residue_spectrum(step, count)
+    tissue = irfft(spectrum * rfft(fine, size), size)[:, :count]
     peak = interpolated_maximum(tissue)[0] * step
     tissue = np.pad(tissue.astype(np.float32), ((0, 0), (after, 0)))
     delays = np.arange(-before, after + 1)
@@ -129,6 +128,14 @@ def tabulate(
         steps.to(device, dtype),
         grid,
     )
+
+
+@lru_cache(maxsize=4)  # films of one cohort share it
+def _residue_spectrum(step_s: float, count: int) -> tuple[np.ndarray, int]:
+    """Spectra of the weights of all residues of the grid, at unit volume, and their length."""
+    alpha, mtt = (np.exp(v).ravel() for v in np.meshgrid(LOG_ALPHA, LOG_MTT, indexing="ij"))
+    size = next_fast_len(2 * count, real=True)
+    return rfft(residue_weights(alpha, mtt, step_s, count) / mtt[:, None], size), size
 
 
 def dictionary(table: GammaCurves) -> tuple[torch.Tensor, torch.Tensor]:

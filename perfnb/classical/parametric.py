@@ -24,7 +24,8 @@ import torch
 
 from perfnb.classical.curve_noise import NoisyCurves, noisy_curves
 from perfnb.classical.curves import PER_100_G
-from perfnb.classical.gamma_curves import COARSE, dictionary, peak_time, read, tabulate
+from perfnb.classical.gamma_curves import COARSE, peak_time, read, tabulate
+from perfnb.classical.gamma_dictionary import ROUNDING, GammaDictionary
 
 PRIORS: dict[str, tuple[float, float] | None] = {
     "flat": None,
@@ -39,8 +40,6 @@ STEPS = 12
 LARGEST_STEP = (0.7, 0.7, 0.7, 2.0)  # log CBV, log alpha, log MTT, delay [s]
 SMALLEST_STEP = 0.003  # a fit that moves less is done
 BLOCK = {"cpu": 2048, "cuda": 65536}  # voxels at once: what the cache or the memory holds
-DICTIONARY_BLOCK = {"cpu": 256, "cuda": 8192}
-ROUNDING = 1e-4  # noise is at least this fraction of a curve: the rounding of its table
 
 
 @dataclass(frozen=True)
@@ -117,15 +116,9 @@ class _Fit:
 
     def __init__(self, table, arrival: int, echo_time_s: float, prior):
         self.table, self.arrival, self.echo_time_s = table, arrival, echo_time_s
-        atoms, places = dictionary(table)
-        self.atoms, self.squared_atoms = atoms.T.contiguous(), (atoms.T**2).contiguous()
-        log_alpha, mtt = places[:, 0], places[:, 1].exp()
-        self.penalty = 0 if prior is None else (log_alpha - prior[0]) ** 2 / (2 * prior[1])
-        times = torch.stack([mtt, places[:, 2], peak_time(table, places)[0]], dim=1)
-        self.means = torch.cat([log_alpha[:, None], times, times**2], dim=1)
-        self.rates = torch.stack([1 / mtt, torch.ones_like(mtt)], dim=1)  # volume -> flow, volume
+        self.dictionary = GammaDictionary(table, prior)
         grid = table.step * table.step.new_tensor([COARSE, COARSE, 1])
-        grid[2] = torch.diff(places[:, 2].unique())[0]
+        grid[2] = self.dictionary.delay_step
         # Of rounded values; rounding the transit time changes the volume by about as much.
         self.precision = 12 / torch.cat([grid[1:2], grid]) ** 2
         self.low = torch.cat([grid.new_tensor([-20.0]), table.first])
@@ -134,10 +127,8 @@ class _Fit:
     def block(self, tissue: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Parameters, peak, deviations and residual of curves (n, T)."""
         data = noisy_curves(tissue, self.arrival, self.echo_time_s)
-        rows = torch.arange(len(tissue), device=tissue.device)
-        few = DICTIONARY_BLOCK.get(tissue.device.type, DICTIONARY_BLOCK["cuda"])
-        parts = [self.average(data[some]) for some in rows.split(few)]
-        begin, spread = (torch.cat(part) for part in zip(*parts, strict=True))
+        begin, spread = self.dictionary.average(data)
+        begin = begin.clamp(self.low, self.high)
         parameters = self.climb(data, begin)
         residual, jacobian = self.terms(data, parameters)
         noise = data.squares(residual) / (residual.shape[1] - 4) + 1e-30
@@ -146,31 +137,6 @@ class _Fit:
         peak_s, by = peak_time(self.table, parameters[:, 1:])
         spread = spread + self.within(parameters, torch.linalg.inv(curvature), by)
         return parameters, peak_s, spread.sqrt(), residual.square().mean(dim=1).sqrt()
-
-    def average(self, data: NoisyCurves) -> tuple[torch.Tensor, torch.Tensor]:
-        """Posterior mean over the dictionary (n, 4), and variances of the five maps (n, 5)."""
-        weighted = data.weights * data.curves
-        common = data.shared * (data.weights @ self.atoms)
-        match = (weighted @ self.atoms).sub_(common * weighted.sum(dim=1, keepdim=True))
-        length = (data.weights @ self.squared_atoms).sub_(
-            common.square_().div_(data.shared + 1e-30)
-        )
-        length.clamp_(min=1e-12)
-        volume = (match / length).clamp_(min=0)
-        explained = match.mul_(volume)
-        total = data.squares(data.curves)
-        noise = (total - explained.amax(dim=1)) / (data.curves.shape[1] - 4)
-        noise = (torch.maximum(noise, ROUNDING**2 * total) + 1e-30)[:, None]
-        weights = explained.mul_(0.5 / noise).sub_(self.penalty).softmax(dim=1)
-        log_alpha, mtt, delay, peak, *squares = (weights @ self.means).unbind(dim=1)
-        own = (weights / length) @ self.rates**2 * noise
-        cbf_cbv = ((weights := weights.mul_(volume)) @ self.rates).clamp_min(1e-8)
-        above = weights.mul_(volume) @ self.rates**2 - cbf_cbv**2 + own
-        times = torch.stack(squares, dim=1) - torch.stack([mtt, delay, peak], dim=1) ** 2
-        log_cbf, log_cbv = cbf_cbv.log().unbind(dim=1)
-        begin = torch.stack([log_cbv, log_alpha, log_cbv - log_cbf, delay], dim=1)
-        begin = begin.clamp(self.low, self.high)
-        return begin, torch.cat([above, times], dim=1).clamp_min(0)
 
     def within(self, parameters, covariance, by) -> torch.Tensor:
         """Variances of the five maps (n, 5) by the curvature at the fit."""
