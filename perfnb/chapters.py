@@ -153,23 +153,31 @@ def _logging_to(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _slot(count: str, folder: str) -> Iterator[None]:
-    """Hold one of `count` locks in a folder while a chapter runs; 0 holds none.
+def _slot(count: str, folder: str) -> Iterator[int | None]:
+    """Hold one of `count` locks in a folder while a chapter runs, and say which; 0 holds none.
 
     Snakemake 9.15 forgets to count a job that was the only one ready, and starts more jobs than
     there are cores from then on. A lock ends with its process, however that ends.
     """
     if not int(count):
-        yield
+        yield None
         return
     Path(folder).mkdir(parents=True, exist_ok=True)
     locks = [FileLock(Path(folder) / f"{i}.lock") for i in range(int(count))]
     while (held := next((lock for lock in locks if _acquired(lock)), None)) is None:
         time.sleep(0.2)
     try:
-        yield
+        yield locks.index(held)
     finally:
         held.release()
+
+
+def _show_only(gpu: int | None) -> None:
+    """Let the chapter see one GPU alone: each takes the first that it sees."""
+    if gpu is not None:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        names = visible.split(",") if visible else [str(i) for i in range(gpu + 1)]
+        os.environ["CUDA_VISIBLE_DEVICES"] = names[gpu % len(names)]
 
 
 def _acquired(lock: FileLock) -> bool:
@@ -193,6 +201,9 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument(
         "--slots", nargs=2, metavar=("N", "FOLDER"), help="wait until fewer than N others run"
     )
+    command.add_argument(
+        "--gpus", nargs=2, metavar=("N", "FOLDER"), help="take one of N GPUs that no other has"
+    )
     command.add_argument("--end-with-parent", action="store_true", help="for workflows")
     options = parser.parse_args(arguments)
     if options.end_with_parent:
@@ -202,7 +213,9 @@ def main(arguments: list[str] | None = None) -> int:
         for name in {"cohort", "trained_on", "init_from"} & set(given):
             if Path(given[name]).is_dir():  # the kernel works in the notebook's folder
                 given[name] = str(Path(given[name]).resolve())
-        with _slot(*(options.slots or ("0", "."))):
+        none = ("0", ".")
+        with _slot(*(options.slots or none)), _slot(*(options.gpus or none)) as gpu:
+            _show_only(gpu)
             seconds = run_chapter(options.notebook, options.output, given, options.log)
     except ChapterError as error:
         print(error, file=sys.stderr)

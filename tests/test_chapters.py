@@ -224,6 +224,17 @@ def test_no_more_chapters_run_at_once_than_there_are_slots(tmp_path):
     assert len(most) == 5 and max(most) == 2
 
 
+@pytest.mark.parametrize(("visible", "expected"), [(None, {"0", "1"}), ("4,7", {"4", "7"})])
+def test_two_trainings_see_a_gpu_each(tmp_path, monkeypatch, visible, expected):
+    seen = set()
+    with chapters._slot("2", str(tmp_path)) as one, chapters._slot("2", str(tmp_path)) as other:
+        for gpu in (one, other):
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible or "")
+            chapters._show_only(gpu)
+            seen.add(os.environ["CUDA_VISIBLE_DEVICES"])
+    assert seen == expected
+
+
 @pytest.mark.parametrize(
     ("name", "value", "known"),
     [

@@ -3,6 +3,8 @@
 import copy
 import json
 import os
+import threading
+import time
 
 import pandas as pd
 import pytest
@@ -271,6 +273,13 @@ def test_other_slices_are_other_settings(fit, splits, monkeypatch):
         fit(epochs=1)
 
 
+def test_other_code_is_other_settings(fit, monkeypatch):
+    fit(epochs=1)
+    monkeypatch.setattr(checkpoints, "code_hash", lambda: "other")
+    with pytest.raises(ValueError, match="code: found .*, expected other"):
+        fit(epochs=1)
+
+
 def test_restart_starts_over(fit, tmp_path, caplog):
     fit("fresh", seed=13)
     fit("run")
@@ -396,6 +405,7 @@ def test_slices_that_change_under_a_run_are_refused_and_the_last_checkpoint_stay
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
         MemoryError("Unable to allocate 9 GiB for an array"),
+        MemoryError(),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
     ],
 )
@@ -436,6 +446,35 @@ def test_folder_in_use_is_refused_after_waiting(fit, tmp_path, monkeypatch):
     with files.alone_in(tmp_path / "run"):
         with pytest.raises(TimeoutError, match="another run has been working in .*run"):
             fit()
+
+
+def test_folder_in_use_is_waited_for(tmp_path):
+    held, ended = threading.Event(), []
+
+    def other_run():
+        with files.alone_in(tmp_path / "run"):
+            held.set()
+            time.sleep(1)
+            ended.append(time.monotonic())
+
+    other = threading.Thread(target=other_run)
+    other.start()
+    held.wait()
+    with files.alone_in(tmp_path / "run"):
+        assert ended and time.monotonic() >= ended[0]
+    other.join()
+
+
+@pytest.mark.parametrize("model_name", ["pix2pix", "temp-pix2pix"])
+def test_half_precision_learns_nearly_the_same_and_keeps_weights_in_full(fit, tmp_path, model_name):
+    tables, kept = [], []
+    for precision in ("fp32", "bf16"):
+        tables.append(fit(precision, model_name, precision=precision, learning_rate=2e-3))
+        kept.append(load_file(tmp_path / precision / "checkpoint.safetensors"))
+    full, half = (table.validation_mae for table in tables)
+    assert half.tolist() == pytest.approx(full.tolist(), rel=0.02)
+    assert half.tolist() != full.tolist()
+    assert {k: v.dtype for k, v in kept[1].items()} == {k: v.dtype for k, v in kept[0].items()}
 
 
 @pytest.mark.parametrize("name", ["weights", "checkpoint"])

@@ -43,7 +43,7 @@ def command(
         return [*line, "--profile", str(profile)]
     line += ["--quiet", "host", "rules"]
     line += ["--config", f"study={study}", f"gpu={min(gpus, 1)}", f"slots={cores}"]
-    line += ["--resources", f"gpu={gpus}"] if gpus else []
+    line += [f"gpus={gpus}", "--resources", f"gpu={gpus}"] if gpus else []
     return [*line, "--cores", str(cores)]  # targets may follow
 
 

@@ -82,8 +82,9 @@ def explain_memory(settings: Mapping) -> Iterator[None]:
         in_words = any(words in str(error) for words in NO_MEMORY)
         if not (in_words or isinstance(error, MemoryError | torch.OutOfMemoryError)):
             raise
+        words = (str(error).splitlines() or ["MemoryError"])[0]  # Python's own has none
         raise MemoryError(
-            f"training does not fit into memory ({str(error).splitlines()[0]}): lower batch_size "
+            f"training does not fit into memory ({words}): lower batch_size "
             f"(now {settings['batch_size']}), ngf (now {settings['ngf']}) or chapter 04's matrix; "
             "the last whole epoch is kept"
         ) from error
