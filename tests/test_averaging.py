@@ -94,7 +94,7 @@ def ways(slices, shown) -> tuple[int, bool]:
 
 def test_the_average_follows_through_all_epochs_slower_and_slower(splits, monkeypatch):
     counted = []
-    monkeypatch.setattr(training.averaging, "follow", lambda *given: counted.append(given[-1]))
+    monkeypatch.setattr(averaging.Follower, "follow", lambda _, step: counted.append(step))
     nets = training.make_networks("pix2pix", 64, SETTINGS, "cpu")
     for epoch in range(3):
         training.train_epoch(nets, splits[0], SETTINGS | {"batch_size": 2}, epoch)
@@ -138,3 +138,27 @@ def test_renewed_statistics_are_those_of_the_weights_that_draw(splits):
         torch.testing.assert_close(drawn, own, rtol=0, atol=0.03, msg=model_name)
         momenta = {m.momentum for m in generator.modules() if hasattr(m, "momentum")}
         assert momenta == {0.1}
+
+
+@pytest.mark.parametrize("averaging_decay", [0.9, 0])
+def test_each_epoch_validates_an_average_with_statistics_of_its_own(
+    splits, tmp_path, monkeypatch, averaging_decay
+):
+    renew, told = averaging.renew_statistics, []
+
+    def noted(generator, slices, settings, epoch):
+        told.append((epoch, slices.patients))
+        renew(generator, slices, settings, epoch)
+
+    validated = training.inference.validate
+    monkeypatch.setattr(averaging, "renew_statistics", noted)
+    monkeypatch.setattr(
+        training.inference,
+        "validate",
+        lambda *given: told.append("validated") or validated(*given),
+    )
+    settings = SETTINGS | {"epochs": 2, "patience": 9, "averaging": averaging_decay}
+    training.fit(tmp_path, "pix2pix", *splits, settings)
+    renewed = [(epoch, splits[0].patients) for epoch in range(2)]
+    with_average = [renewed[0], "validated", renewed[1], "validated"]
+    assert told == (with_average if averaging_decay else ["validated"] * 2)
