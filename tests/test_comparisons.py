@@ -85,3 +85,18 @@ def test_compare_skips_measures_that_a_model_cannot_have():
     correlation.loc[correlation["model"] == "constant", "value"] = np.nan
     assert len(comparisons.compare_models(correlation, "temp-pix2pix", "pix2pix", 0)) == 1
     assert comparisons.compare_models(correlation, "temp-pix2pix", "constant", 0).empty
+
+
+def test_a_glance_has_a_row_a_map_with_errors_and_verdicts():
+    pairs = [("temp-pix2pix", "pix2pix"), ("temp-pix2pix", "constant"), ("pix2pix", "constant")]
+    scored = table(0.3, measure="MAE_physical").assign(unit="s")
+    both = pd.concat([scored, scored.assign(map="TTP", value=scored["value"] * 2)])
+    tests = pd.concat([comparisons.compare_models(both, *pair, 0) for pair in pairs])
+    found = comparisons.at_a_glance(tests).set_index("map")
+    assert list(found.index) == ["Tmax [s]", "TTP [s]"]
+    means = scored.groupby("model")["value"].mean()
+    row = found.loc["Tmax [s]"]
+    assert row["constant"] == f"{means['constant']:.2f}"
+    assert row["temp-pix2pix"] == f"{means['temp-pix2pix']:.2f}: better"
+    assert row["temp-pix2pix against pix2pix"] == "better"
+    assert comparisons.at_a_glance(tests[:0]).empty

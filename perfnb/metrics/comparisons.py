@@ -95,6 +95,36 @@ def verdict(row: pd.Series, level: float = 0.05) -> str:
     return "better" if (row["effect_size"] > 0) == higher else "worse"
 
 
+def at_a_glance(tests: pd.DataFrame, floor: str = "constant") -> pd.DataFrame:
+    """Put the errors in tissue and what the tests say of them into one row a cohort and map.
+
+    Parameters
+    ----------
+    tests : DataFrame
+        Rows of `compare_models`, of each model against the floor and of models among themselves.
+    floor : str
+        The model that every other one is compared with.
+
+    Returns
+    -------
+    DataFrame
+        Text: cohort, map with its unit, the floor's mean error, each model's with its verdict
+        against the floor, and the verdict of each comparison among models.
+    """
+    chosen = tables.pick(tests, against="reference", region="tissue", measure="MAE_physical")
+    digits, rows = tables.MEASURES["MAE_physical"].digits, []
+    for (cohort, name, unit), part in chosen.groupby(["cohort", "map", "unit"], sort=False):
+        row = {"cohort": cohort, "map": f"{name} [{unit}]"}
+        for _, one in part.sort_values("second", key=lambda second: second != floor).iterrows():
+            if one["second"] == floor:
+                row[floor] = f"{one['second_mean']:.{digits}f}"
+                row[one["first"]] = f"{one['first_mean']:.{digits}f}: {one['verdict']}"
+            else:
+                row[f"{one['first']} against {one['second']}"] = one["verdict"]
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
 def sentence(row: pd.Series) -> str:
     """Write one comparison as a sentence, every number from the row.
 
