@@ -1,8 +1,7 @@
 """Posterior mean of gamma-distributed transit times over a dictionary of curves.
 
-Few of the dictionary's curves explain a voxel, and those of neighbours come at similar delays. So a
-sparse choice of curves first tells which delays a block of voxels needs, and what the posterior
-does not notice is left out. The result is that of the whole dictionary, up to rounding.
+Few of the dictionary's curves explain a voxel, and neighbours need nearly the same ones. What no
+voxel of a block notices is left out of the mean, which stays the same up to rounding.
 """
 
 from __future__ import annotations
@@ -10,16 +9,16 @@ from __future__ import annotations
 import torch
 
 from perfnb.classical.curve_noise import NoisyCurves
-from perfnb.classical.gamma_curves import COARSE, GammaCurves, dictionary, peak_time
+from perfnb.classical.gamma_curves import GammaCurves, dictionary, peak_time
 
 BLOCK = {"cpu": 128, "cuda": 8192}  # voxels at once: what the cache or the memory holds
 ROUNDING = 1e-4  # noise is at least this fraction of a curve: the rounding of its table
 NEGLIGIBLE = 30.0  # a log posterior so far below the highest counts for nothing: exp(-30) is 1e-13
-SPARSE = (2, 3, 4)  # every so many delays, shapes and transit times tell the delays
+FEW = 0.4  # of the curves: a larger share is not worth the copy
 
 
 class GammaDictionary:
-    """Curves by delay, shape and transit time, with what is averaged over them.
+    """Curves by shape, transit time and delay, with what is averaged over them.
 
     Parameters
     ----------
@@ -31,16 +30,8 @@ class GammaDictionary:
 
     def __init__(self, table: GammaCurves, prior: tuple[float, float] | None = None):
         atoms, places = dictionary(table)
-        sizes = [len(range(0, n, COARSE)) for n in table.size[:2]]
-        size = (-1, *sizes)  # delays, shapes, transit times
-        order = torch.arange(len(places), device=places.device)
-        order = order.view(*sizes, -1).permute(2, 0, 1).reshape(-1)
-        self.shapes, places = sizes[0] * sizes[1], places[order]
-        self.atoms = atoms[order].T.contiguous()
+        self.atoms = atoms.T.contiguous()
         self.squared_atoms = self.atoms**2
-        steps = (slice(None, None, n) for n in SPARSE)
-        self.sparse = torch.arange(len(order), device=order.device).view(size)[(*steps,)]
-        self.sparse_atoms = self.atoms[:, self.sparse.flatten()].contiguous()
         log_alpha, mtt = places[:, 0], places[:, 1].exp()
         far = torch.zeros_like(mtt) if prior is None else (log_alpha - prior[0]) ** 2 / prior[1]
         self.penalty = far / 2
@@ -72,51 +63,39 @@ class GammaDictionary:
 
     def _average(self, data: NoisyCurves) -> tuple[torch.Tensor, torch.Tensor]:
         """One block of voxels, over the curves that any of them needs."""
-        columns = self._needed(data)
-        volume, length, logits, noise = self._match(data, columns)
-        used = (logits > -NEGLIGIBLE).any(dim=0)
-        delays = used.view(-1, self.shapes).any(dim=1)
-        first, last = columns.start > 0, columns.stop < len(self.penalty)
-        if first and delays[0] or last and delays[-1]:  # some need more delays than it seemed
-            columns = slice(0, len(self.penalty))
-            volume, length, logits, noise = self._match(data, columns)
-            used = (logits > -NEGLIGIBLE).any(dim=0)
-        kept = used.nonzero()[:, 0]
-        volume, length, logits = (part[:, kept] for part in (volume, length, logits))
-        means, rates = self.means[columns][kept], self.rates[columns][kept]
+        volume, length, logits, noise = self._match(data)
+        means, rates = self.means, self.rates
+        kept = (logits > -NEGLIGIBLE).any(dim=0).nonzero()[:, 0]
+        if len(kept) < FEW * len(means):
+            volume, length, logits = (part[:, kept] for part in (volume, length, logits))
+            means, rates = means[kept], rates[kept]
         weights = logits.softmax(dim=1)
-        log_alpha, mtt, delay, peak, *squares = (weights @ means).unbind(dim=1)
-        own = (weights / length) @ rates**2 * noise
-        cbf_cbv = ((weights := weights * volume) @ rates).clamp_min(1e-8)
-        above = (weights * volume) @ rates**2 - cbf_cbv**2 + own
+        log_alpha, mtt, delay, peak, *squares = _columns(weights, means).unbind(dim=1)
+        own = _columns(weights / length, rates**2) * noise
+        cbf_cbv = _columns(weights.mul_(volume), rates).clamp_min(1e-8)
+        above = _columns(weights.mul_(volume), rates**2) - cbf_cbv**2 + own
         times = torch.stack(squares, dim=1) - torch.stack([mtt, delay, peak], dim=1) ** 2
         log_cbf, log_cbv = cbf_cbv.log().unbind(dim=1)
         begin = torch.stack([log_cbv, log_alpha, log_cbv - log_cbf, delay], dim=1)
         return begin, torch.cat([above, times], dim=1).clamp_min(0)
 
-    def _needed(self, data: NoisyCurves) -> slice:
-        """Columns of the delays that voxels of a block may have, by a sparse choice of curves."""
-        _, _, logits, _ = self._match(data, self.sparse.flatten(), self.sparse_atoms)
-        likely = (logits > -NEGLIGIBLE).view(len(logits), len(self.sparse), -1).any(dim=2)
-        found = likely.any(dim=0).nonzero()[:, 0] * SPARSE[0]
-        first, last = int(found[0]) - SPARSE[0], int(found[-1]) + SPARSE[0]
-        count = len(self.penalty) // self.shapes
-        return slice(max(first, 0) * self.shapes, min(last + 1, count) * self.shapes)
-
-    def _match(self, data: NoisyCurves, columns, atoms: torch.Tensor | None = None):
-        """Best volume for each curve (n, k), its precision, log posterior, and noise (n, 1)."""
-        if atoms is None:
-            atoms, squared = self.atoms[:, columns], self.squared_atoms[:, columns]
-        else:
-            squared = atoms**2
+    def _match(self, data: NoisyCurves) -> tuple[torch.Tensor, ...]:
+        """Best volume for each curve (n, K), its precision, log posterior, and noise (n, 1)."""
         weighted, total = data.weights * data.curves, data.squares(data.curves)
         weighted -= data.shared * data.weights * weighted.sum(dim=1, keepdim=True)
-        match = (weighted @ atoms).clamp_(min=0)
-        common = (data.shared.sqrt() * data.weights) @ atoms
-        length = (data.weights @ squared).addcmul_(common, common, value=-1).clamp_(min=1e-12)
+        match = (weighted @ self.atoms).clamp_(min=0)
+        common = (data.shared.sqrt() * data.weights) @ self.atoms
+        length = (
+            (data.weights @ self.squared_atoms).addcmul_(common, common, value=-1).clamp_(min=1e-12)
+        )
         volume = torch.div(match, length, out=common)
         explained = match.mul_(volume)
         noise = (total - explained.amax(dim=1)) / (data.curves.shape[1] - 4)
         noise = (torch.maximum(noise, ROUNDING**2 * total) + 1e-30)[:, None]
-        logits = explained.mul_(0.5 / noise).sub_(self.penalty[columns])
+        logits = explained.mul_(0.5 / noise).sub_(self.penalty)
         return volume, length, logits.sub_(logits.amax(dim=1, keepdim=True)), noise
+
+
+def _columns(weights: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Product (n, c) of large weights (n, K) and few columns (K, c): one by one is faster."""
+    return torch.stack([weights @ column for column in values.T.contiguous()], dim=1)
