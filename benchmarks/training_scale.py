@@ -35,16 +35,13 @@ BEFORE_BOLUS = 6  # frames
 
 
 class Waited:
-    """A loader that adds up how long its batches were waited for."""
+    """Batches that add up how long the training step waited for them."""
 
-    def __init__(self, loader):
-        self.loader, self.seconds = loader, 0.0
-
-    def __len__(self):
-        return len(self.loader)
+    def __init__(self, batches):
+        self.batches, self.seconds = batches, 0.0
 
     def __iter__(self):
-        batches = iter(self.loader)
+        batches = iter(self.batches)
         while True:
             started = time.perf_counter()
             batch = next(batches, None)
@@ -87,7 +84,7 @@ def epoch(folder: Path, patients: int, ngf: int, answer) -> None:
     slices._index = slices._index[: patients * SLICES]
     settings = read_study("small")["chapters"]["05_train"] | {"ngf": ngf}
     nets = training.make_networks("temp-pix2pix", FRAMES, settings, "cpu")
-    kept, peak, ended, original = [], [0.0], threading.Event(), training.batches
+    kept, peak, ended, original = [], [0.0], threading.Event(), training.one_ahead
 
     def watch():
         while not ended.wait(0.05):
@@ -97,7 +94,7 @@ def epoch(folder: Path, patients: int, ngf: int, answer) -> None:
         kept.append(Waited(original(*arguments)))
         return kept[-1]
 
-    training.batches = waited
+    training.one_ahead = waited
     watcher = threading.Thread(target=watch)
     watcher.start()
     wall, processor = time.perf_counter(), time.process_time()

@@ -1,11 +1,13 @@
 """What the averaged generator draws with, and the mirror images it learnt from."""
 
+import time
+
 import pytest
 import torch
 
 from perfnb.data.slices import Slices
 from perfnb.models import averaging, training
-from perfnb.models.batches import batches, draw_shifts, mirrored, shifted, toss
+from perfnb.models.batches import batches, draw_shifts, mirrored, one_ahead, shifted, toss
 from perfnb.study import read_study
 
 SETTINGS = read_study("tiny")["chapters"]["05_train"]
@@ -108,6 +110,34 @@ def test_the_history_holds_the_error_of_a_brain_pixel(splits, monkeypatch):
     found = training.train_epoch(nets, splits[0], settings, 0)["generator_l1"]
     brain = sum(splits[0][i]["mask"].mean() for i in range(6)) / 6
     assert 0 < brain < 0.9 and found == pytest.approx(0.1 / brain, rel=1e-5)
+
+
+def test_batches_read_ahead_are_the_loaders_and_one_more_is_read_meanwhile():
+    read, seen = [], []
+
+    def reading():
+        for i in range(5):
+            read.append(i)
+            yield i
+
+    for i in one_ahead(reading()):
+        seen.append(i)
+        wait_until = time.monotonic() + 10
+        while len(read) < min(i + 2, 5) and time.monotonic() < wait_until:
+            time.sleep(0.001)
+        assert read == list(range(min(i + 2, 5)))
+    assert seen == read == list(range(5))
+
+
+def test_an_error_in_reading_ahead_is_raised_in_its_turn():
+    def reading():
+        yield 1
+        raise ValueError("slices changed")
+
+    seen = []
+    with pytest.raises(ValueError, match="slices changed"):
+        seen.extend(one_ahead(reading()))
+    assert seen == [1]
 
 
 def test_a_map_that_counts_from_the_first_frame_sees_no_shift(splits, monkeypatch):

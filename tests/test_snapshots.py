@@ -1,10 +1,11 @@
-"""A run keeps one validation slice as drawn after each epoch, also where it was interrupted."""
+"""A run keeps one slice of a test patient as drawn after each epoch, also if interrupted."""
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from perfnb.data.slices import Slices
 from perfnb.models import checkpoints, inference, snapshots, training
 from perfnb.models.networks import make_generator
 from perfnb.study import read_study
@@ -27,7 +28,7 @@ def fit(splits, tmp_path):
 def test_a_snapshot_is_the_fixed_slice_as_drawn_after_its_epoch(fit, splits, tmp_path):
     kept = fit()
     slab, z = snapshots.fixed_slice(splits[1])
-    assert slab.patient == splits[1].patients[0]
+    assert slab.patient == Slices(splits[1].folder, "test", "Tmax").patients[0]
     assert slab.tissue[z].sum() == slab.tissue.sum(axis=(1, 2)).max()
     assert kept.shape == (3, 64, 64) and (kept[:, ~slab.mask[z]] == -1).all()
     assert not np.array_equal(kept[0], kept[2])
@@ -36,6 +37,11 @@ def test_a_snapshot_is_the_fixed_slice_as_drawn_after_its_epoch(fit, splits, tmp
     checkpoints.load_weights(generator, tmp_path / "run" / "weights.safetensors")
     drawn = inference.predict(generator, slab.series, slab.mask)
     np.testing.assert_allclose(kept[best], drawn[z], atol=2e-6)
+
+
+def test_a_cohort_without_test_patients_shows_one_of_validation(splits, monkeypatch):
+    monkeypatch.setattr(snapshots, "Slices", lambda *_: Slices(splits[1].folder, "no_aif", "Tmax"))
+    assert snapshots.fixed_slice(splits[1])[0].patient == splits[1].patients[0]
 
 
 def test_interrupted_run_has_the_snapshots_of_an_uninterrupted_one(fit, tmp_path, monkeypatch):

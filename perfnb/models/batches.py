@@ -1,5 +1,8 @@
 """Batches of training slices: their order, each process's share, and what is varied in them."""
 
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -17,6 +20,20 @@ def batches(slices: Slices, batch_size: int, order: torch.Generator) -> DataLoad
     if len(whole) > 1 and len(whole[-1]) < batch_size:
         whole = whole[:-1]
     return DataLoader(slices, batch_sampler=[own_share(rows).tolist() for rows in whole])
+
+
+def one_ahead(loader: Iterable) -> Iterator:
+    """Yield the batches of a loader, and read the next one meanwhile, in a thread.
+
+    A step computes outside of Python nearly all its time, so that reading hides behind it. One
+    batch more is held; order and values are the loader's.
+    """
+    source, end = iter(loader), object()
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(next, source, end)
+        while (batch := coming.result()) is not end:
+            coming = reader.submit(next, source, end)
+            yield batch
 
 
 def toss(batch_size: int, coin: torch.Generator) -> Tensor:

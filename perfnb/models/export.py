@@ -8,10 +8,12 @@ import warnings
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from perfnb.data.slices import Scaling, read_scaling
+from perfnb.data.slices import BACKGROUND, Scaling, read_scaling
 from perfnb.files import read_json, write_atomic
+from perfnb.models import voxels
 from perfnb.models.evaluation import load_generator
 from perfnb.models.folding import fold
 from perfnb.models.temporal import SLOPE
@@ -37,7 +39,7 @@ class Drawing(nn.Module):
         path = getattr(generator, "temporal", None)
         folded = fold(generator)
         if path is not None:
-            folded.temporal = DensePath(folded.temporal.matrices, folded.temporal.offsets)
+            folded.temporal = VoxelPath(folded.temporal.matrices, folded.temporal.offsets)
         self.generator = folded.to(memory_format=torch.contiguous_format)
         self.film, self.map = scaling.ranges["series"], scaling.ranges[map_name]
 
@@ -46,30 +48,34 @@ class Drawing(nn.Module):
         inside = mask[:, None]
         (low, high), (lowest, highest) = self.film, self.map
         scaled = torch.where(inside, (series - low) * (2 / (high - low)) - 1, -1.0)
-        drawn = self.generator(scaled)
+        drawn = self.generator(scaled, mask)
         physical = (drawn + 1) * ((highest - lowest) / 2) + lowest
         return torch.where(inside, physical, 0.0)[:, 0]
 
 
-class DensePath(nn.Module):
-    """The folded temporal path on every pixel: picking brain voxels is no operation of ONNX."""
+class VoxelPath(nn.Module):
+    """The folded temporal path on brain voxels, in operations that ONNX has.
+
+    One more voxel, always background, stands in for all that lies outside the mask.
+    """
 
     def __init__(self, matrices: list[Tensor], offsets: list[Tensor]):
         super().__init__()
-        self.convolutions = nn.ModuleList()
-        for matrix, offset in zip(matrices, offsets, strict=True):
-            kernel = matrix.unflatten(1, (4, -1)).transpose(1, 2)[..., None, None]
-            convolution = nn.Conv3d(*kernel.shape[1::-1], (4, 1, 1), (2, 1, 1), (1, 0, 0))
-            convolution.weight = nn.Parameter(kernel.contiguous(), False)
-            convolution.bias = nn.Parameter(offset[:, 0], False)
-            self.convolutions.append(convolution)
+        self.matrices, self.offsets = nn.ParameterList(matrices), nn.ParameterList(offsets)
 
-    def forward(self, series: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, series: Tensor, mask: Tensor) -> Tensor:
         """Map a series (N, T, H, W) to features (N, C, H, W)."""
-        x = series[:, None]
-        for convolution in self.convolutions:
-            x = nn.functional.leaky_relu(convolution(x), SLOPE)
-        return x[:, :, 0]
+        frames, inside = series.shape[1], mask.flatten()
+        curves = series.transpose(0, 1).reshape(frames, -1)[:, inside.nonzero()[:, 0]]
+        x = F.pad(curves, (0, 1), value=float(BACKGROUND))[:, None]  # (T, 1, voxels + 1)
+        for matrix, offset in zip(self.matrices, self.offsets, strict=True):
+            out = len(x) // voxels.STRIDE
+            padded = F.pad(x, (0, 0, 0, 0, 1, 1))  # no frame before the first, none after the last
+            taps = [padded[tap : tap + voxels.STRIDE * out : voxels.STRIDE] for tap in range(4)]
+            x = F.leaky_relu(torch.matmul(matrix, torch.cat(taps, 1)) + offset, SLOPE)
+        place = torch.where(inside, inside.long().cumsum(0) - 1, inside.long().sum())
+        features = x[0].index_select(1, place)
+        return features.view(-1, *mask.shape).transpose(0, 1)
 
 
 def export_onnx(model_dir: Path, data_dir: Path, path: Path) -> Path:

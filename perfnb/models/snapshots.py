@@ -1,4 +1,4 @@
-"""How one validation slice was drawn after each epoch: a run's film strip.
+"""How one slice of a test patient was drawn after each epoch: a run's film strip.
 
 Snapshots are for looking at. They take no part in training and in no checkpoint's identity.
 """
@@ -18,8 +18,13 @@ FILE = "snapshots.npy"
 
 
 def fixed_slice(validation: Slices) -> tuple[Slab, int]:
-    """Return the first validation patient, and this patient's slice with the most tissue."""
-    slab = validation.patient(validation.patients[0])
+    """Return the first test patient, and this patient's slice with the most tissue.
+
+    The first validation patient where the cohort has no test patient with a reference.
+    """
+    test = Slices(validation.folder, "test", validation.map_name, validation.scaling)
+    watched = test if test.patients else validation
+    slab = watched.patient(watched.patients[0])
     return slab, int(slab.tissue.sum(axis=(1, 2)).argmax())
 
 

@@ -22,7 +22,7 @@ from perfnb.data.slices import Slices
 from perfnb.files import alone_in, refuse_changed, stamps, write_atomic, write_json
 from perfnb.maps import spec
 from perfnb.models import averaging, checkpoints, devices, inference, snapshots
-from perfnb.models.batches import batches, draw_shifts, mirrored, shifted, toss
+from perfnb.models.batches import batches, draw_shifts, mirrored, one_ahead, shifted, toss
 from perfnb.models.players import Networks, learn, make_networks
 
 log = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ def train_epoch(nets: Networks, slices: Slices, settings: Mapping, epoch: int) -
     follower = averaging.Follower(nets.averaged, nets.generator, settings["averaging"])
     sums = {"generator_l1": 0.0, "generator_adversarial": 0.0, "discriminator": 0.0}
     steps = 0
-    for batch in loader:
+    for batch in one_ahead(loader):
         series, reference, mask = (batch[k].to(device) for k in ("series", "reference", "mask"))
         if settings["mirroring"]:
             tossed = toss(settings["batch_size"], coin)
