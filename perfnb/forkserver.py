@@ -138,7 +138,8 @@ def _obey(connection: socket.socket, ended: threading.Event) -> None:
     """Pass interrupts on, and end with the stand-in."""
     with suppress(OSError):
         while connection.recv(1) == INTERRUPT:
-            os.kill(os.getpid(), signal.SIGINT)
+            # to the main thread, whose sleep a signal to any other would not end
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
     if not ended.is_set():
         os._exit(143)
 
