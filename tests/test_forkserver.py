@@ -74,8 +74,7 @@ def test_forks_share_no_random_numbers(write):
 
 def test_interrupts_and_status_pass_through_the_stand_in(tmp_path):
     (tmp_path / "ends.py").write_text(
-        "import time\nprint('begun', flush=True)\n"
-        "try:\n    time.sleep(60)\n"
+        "import time\ntry:\n    print('begun', flush=True)\n    time.sleep(60)\n"
         "except KeyboardInterrupt:\n    print('interrupted', flush=True)\n"
     )
     (tmp_path / "dies.py").write_text("import os; os.kill(os.getpid(), 9)")
