@@ -90,7 +90,7 @@ def test_interrupts_and_status_pass_through_the_stand_in(tmp_path):
 
 def test_server_ends_with_its_starter_and_leaves_no_socket(tmp_path):
     code = (
-        "from perfnb import forkserver; import os; forkserver.LIBRARIES = ();"
+        "from perfnb import forkserver; import os;"
         "print(forkserver.start().pid, os.environ[forkserver.SOCKET], flush=True); input()"
     )
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
