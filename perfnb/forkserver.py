@@ -35,14 +35,15 @@ LIBRARIES = (
 # Read once, while libraries load: a kernel that wants other values can't be forked.
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 FIXED = (*THREADS, "PYTHONPATH", "PYTHONHASHSEED")
-DRAWING = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}  # as every kernel has it
+BACKEND = "MPLBACKEND", "module://matplotlib_inline.backend_inline"  # as a kernel sets it
 POLL_S = 0.5
 FORKED, REFUSED, DONE, INTERRUPT = b"+", b"-", b".", b"i"
 
 
 def wanted() -> dict[str, object]:
     """Return what the server and a kernel must agree on."""
-    return {"python": sys.executable, **{name: os.environ.get(name) for name in FIXED}}
+    same = {"python": sys.executable, "backend": os.environ.get(*BACKEND)}
+    return same | {name: os.environ.get(name) for name in FIXED}
 
 
 # The server
@@ -53,7 +54,7 @@ def serve(path: str, parent: int) -> None:
 
     Forks return from here too, once their module has ended.
     """
-    os.environ.update(DRAWING)
+    os.environ.setdefault(*BACKEND)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
@@ -127,9 +128,13 @@ def _become(connection: socket.socket, order: dict) -> None:
     connection.sendall(FORKED)
     module, *sys.argv[1:] = order["arguments"]
     sys.path.insert(0, order["folder"])  # as `python -m` does
-    with suppress(SystemExit):
+    try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
-    ended.set()
+    except SystemExit as end:
+        if end.code:  # a failure: this process ends with it, and the stand-in hears no word
+            raise
+    finally:
+        ended.set()
     with suppress(OSError):
         connection.sendall(DONE)
 

@@ -64,6 +64,7 @@ def test_without_a_server_or_with_other_threads_a_new_python_runs_the_chapter(wr
     assert write(LOOK, PERFNB_FORKSERVER=str(tmp_path / "gone"))["ahead"] == []
     other = write(LOOK, OMP_NUM_THREADS="2", MKL_NUM_THREADS="2")
     assert other["ahead"] == [] and other["seen"]["threads"] == 2
+    assert write(LOOK, MPLBACKEND="agg")["seen"]["backend"] == "agg"
 
 
 def test_forks_share_no_random_numbers(write):
@@ -78,6 +79,8 @@ def test_interrupts_and_status_pass_through_the_stand_in(tmp_path):
         "except KeyboardInterrupt:\n    print('interrupted', flush=True)\n"
     )
     (tmp_path / "dies.py").write_text("import os; os.kill(os.getpid(), 9)")
+    (tmp_path / "fails.py").write_text("import sys; sys.exit(3)")
+    (tmp_path / "breaks.py").write_text("print(1 / 0)")
     line = [sys.executable, "-I", "-S", forkserver.__file__, "kernel"]
     line.append(os.environ[forkserver.SOCKET])
     stand_in = subprocess.Popen([*line, "ends"], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
@@ -85,7 +88,8 @@ def test_interrupts_and_status_pass_through_the_stand_in(tmp_path):
     stand_in.send_signal(signal.SIGINT)
     assert stand_in.communicate(timeout=20)[0] == "interrupted\n"
     assert stand_in.returncode == 0
-    assert subprocess.run([*line, "dies"], cwd=tmp_path, timeout=20).returncode == 1
+    for module in ("dies", "fails", "breaks"):
+        assert subprocess.run([*line, module], cwd=tmp_path, timeout=20).returncode == 1
 
 
 def test_server_ends_with_its_starter_and_leaves_no_socket(tmp_path):
