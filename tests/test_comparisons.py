@@ -98,5 +98,5 @@ def test_a_glance_has_a_row_a_map_with_errors_and_verdicts():
     row = found.loc["Tmax [s]"]
     assert row["constant"] == f"{means['constant']:.2f}"
     assert row["temp-pix2pix"] == f"{means['temp-pix2pix']:.2f}: better"
-    assert row["temp-pix2pix against pix2pix"] == "better"
+    assert row["temp-pix2pix / pix2pix"] == "better"
     assert comparisons.at_a_glance(tests[:0]).empty

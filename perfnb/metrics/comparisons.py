@@ -120,7 +120,7 @@ def at_a_glance(tests: pd.DataFrame, floor: str = "constant") -> pd.DataFrame:
                 row[floor] = f"{one['second_mean']:.{digits}f}"
                 row[one["first"]] = f"{one['first_mean']:.{digits}f}: {one['verdict']}"
             else:
-                row[f"{one['first']} against {one['second']}"] = one["verdict"]
+                row[f"{one['first']} / {one['second']}"] = one["verdict"]
         rows.append(row)
     return pd.DataFrame(rows)
 
