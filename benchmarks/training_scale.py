@@ -25,6 +25,7 @@ import torch
 from numpy.lib.format import open_memmap
 
 from perfnb.data.cohorts import find_cases
+from perfnb.data.scaling import Scaling, write_scaling
 from perfnb.data.slices import Slices
 from perfnb.models import training
 from perfnb.study import read_study
@@ -64,10 +65,11 @@ def write_slices(folder: Path, patients: int) -> None:
         for row in stored:
             row[...] = mask if name == "mask" else draw.random(shape, np.float32) * mask
     names = [f"p{i:03}" for i in range(patients)]
-    rows = [(name, z) for name in names for z in range(SLICES)]
-    pd.DataFrame(rows, columns=["patient", "z"]).to_csv(folder / "slices/index.csv", index=False)
+    rows = [(name, z, 12) for name in names for z in range(SLICES)]
+    index = pd.DataFrame(rows, columns=["patient", "z", "arrival"])
+    index.to_csv(folder / "slices/index.csv", index=False)
     (folder / "slices" / "fingerprint.json").write_text('"random"')
-    (folder / "scaling.json").write_text(json.dumps({"series": [0, 1], "Tmax": [0, 1]}))
+    write_scaling(folder, Scaling({"series": (0.0, 1.0), "Tmax": (0.0, 1.0)}, arrival_frame=12))
     (folder / "split.json").write_text(json.dumps({"train": names}))
 
 

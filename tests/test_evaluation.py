@@ -200,7 +200,7 @@ def test_scaling_of_a_model_is_that_of_the_cohort_it_was_trained_on(films, tmp_p
     with pytest.raises(FileNotFoundError, match="acute is missing. Chapter 04_prepare makes it"):
         evaluation.model_scaling(run, "acute")
     other = run.sibling("04_prepare", cohort="acute")
-    write_json(other.data_dir / "scaling.json", {"Tmax": [0.0, 11.0]})
+    slices.write_scaling(other.data_dir, slices.Scaling({"Tmax": (0.0, 11.0)}))
     other.write_manifest(other.data_dir)
     assert evaluation.model_scaling(run, "acute").ranges == {"Tmax": (0.0, 11.0)}
 

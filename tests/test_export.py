@@ -8,10 +8,12 @@ import onnxruntime
 import pytest
 import torch
 
+from perfnb.data.scaling import Scaling, begun
 from perfnb.models import checkpoints, export, inference
 from perfnb.models.networks import make_generator
 
 SETTINGS = {"ngf": 2, "unet_ngf": 2}
+LEAD = 5
 
 
 def model(folder, model_name, upsampling, data):
@@ -44,12 +46,28 @@ def test_file_draws_what_torch_draws(splits, tmp_path, model_name, upsampling):
         slab = slices.patient(slices.patients[0])
         scaled, mask = slab.series[:count], slab.mask[:count]
         film = np.where(mask[:, None], slices.scaling.backward("series", scaled), 0)
-        (drawn,) = session.run(None, {"series": film, "mask": mask})
-        expected = slices.scaling.backward("Tmax", inference.predict(generator, scaled, mask))
+        arrival = np.array(slices.scaling.arrival_frame - LEAD)  # let the file move the film
+        (drawn,) = session.run(None, {"series": film, "mask": mask, "arrival": arrival})
+        moved = begun(scaled, LEAD)
+        expected = slices.scaling.backward("Tmax", inference.predict(generator, moved, mask))
         assert drawn.shape == (count, 64, 64) and (drawn[~mask] == 0).all()
         close = 1e-4 * (highest - lowest)
         np.testing.assert_allclose(drawn[mask], expected[mask], rtol=0, atol=close)
         assert np.ptp(expected[mask]) > 10 * close
+
+
+@pytest.mark.parametrize(("map_name", "frame"), [("TTP", 12), ("Tmax", None)])
+def test_file_that_moves_no_film_asks_for_no_arrival(splits, tmp_path, map_name, frame):
+    generator = make_generator("pix2pix", 64, 2, 2, "nearest").eval()
+    scaling = Scaling({"series": (0.0, 2.0), map_name: (0.0, 20.0)}, frame)
+    drawing = export.Drawing(generator, scaling, map_name)
+    series, mask = torch.rand(2, 64, 64, 64), torch.ones(2, 64, 64, dtype=torch.bool)
+    assert not drawing.moves
+    seen = torch.from_numpy(scaling.film(map_name, series.numpy(), mask.numpy(), 3))
+    with torch.inference_mode():
+        np.testing.assert_allclose(
+            drawing(series, mask), 10 * generator(seen)[:, 0] + 10, atol=1e-3
+        )
 
 
 def test_scaling_of_another_cohort_is_refused(splits, tmp_path):

@@ -39,20 +39,23 @@ def film(motion="none", patient="new 001", error=1.0):
 
 def test_maps_are_drawn_in_the_unit_of_the_map_and_only_in_the_brain():
     scaling = Scaling({"series": (0.0, 2.0), "Tmax": (0.0, 20.0)})
-    scaled = np.zeros((3, 4, 8, 8), np.float32)
+    seen = {"Tmax": np.zeros((3, 4, 8, 8), np.float32)}
     generators = {("Tmax", "pix2pix"): Same(0.5)}
-    drawn = moved.draw_maps(generators, scaled, MASK, scaling)["Tmax", "pix2pix"]
+    drawn = moved.draw_maps(generators, seen, MASK, scaling)["Tmax", "pix2pix"]
     np.testing.assert_allclose(drawn, np.where(MASK, 15.0, 0.0))
 
 
 def test_networks_see_a_new_film_exactly_as_a_prepared_one(tmp_path, monkeypatch):
     monkeypatch.setenv("PERFNB_HOME", str(tmp_path))
     run = prepare(write_folder(tmp_path / "films"))
-    test = Slices(run.data_dir, "test", "Tmax")
+    tests = {name: Slices(run.data_dir, "test", name) for name in ("Tmax", "TTP")}
+    test = tests["Tmax"]
     case = {c.patient: c for c in cohorts.find_cases(tmp_path / "films")}[test.patients[0]]
     made = prepare_patient(case, preparation(tmp_path / "films").settings)
-    scaled = moved.scale_series(made.series, made.mask, test.scaling)
-    np.testing.assert_array_equal(scaled, test.patient(case.patient).series)
+    arrival = made.facts["arrival"]
+    seen = moved.scale_series(made.series, made.mask, arrival, test.scaling, list(tests))
+    for name, slices in tests.items():
+        np.testing.assert_array_equal(seen[name], slices.patient(case.patient).series)
 
 
 def test_film_is_scored_against_the_truth_with_the_constant_beside():

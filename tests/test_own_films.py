@@ -217,6 +217,7 @@ def test_trained_model_is_applied_to_a_single_film(applied, tiny_home):
     mask = volume(applied / "ben_mask.nii.gz") > 0
     inside = drawn != 0
     assert 2 * (inside & mask).sum() / (inside.sum() + mask.sum()) > 0.9
-    assert acute["Tmax"][0] <= drawn[inside].min() < drawn[inside].max() <= acute["Tmax"][1]
+    lowest, highest = acute["ranges"]["Tmax"]
+    assert lowest <= drawn[inside].min() < drawn[inside].max() <= highest
     assert sorted(p.name for p in own.parent.iterdir()) == ["evaluation-acute"]
     assert os.listdir(evaluation / "predictions") == [path.name]

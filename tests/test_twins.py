@@ -75,13 +75,14 @@ def test_preparing_only_the_moved_frames_gives_the_same_series(patient, settings
     moved = twins.move_again(patient, twins.nod(patient, 5.0, "before the bolus"))
     whole, quick = (twins.prepare_series(moved, settings, still) for still in (None, rest))
     np.testing.assert_allclose(quick[0], whole[0], atol=1e-5)
-    assert quick[2] == pytest.approx(whole[2])
+    assert quick[2] == pytest.approx(whole[2]) and quick[3] == whole[3]
 
 
 def test_series_of_a_drawn_patient_is_that_of_its_written_film(tmp_path, patient, settings):
     phantom.write_patient(patient, tmp_path, "sub-001")
     written = prepare_patient(cohorts.find_cases(tmp_path)[0], {**settings, "maps": []})
-    series, mask, _ = twins.prepare_series(patient, settings)
+    series, mask, _, arrival = twins.prepare_series(patient, settings)
+    assert arrival == written.facts["arrival"]
     np.testing.assert_array_equal(mask, written.mask)
     np.testing.assert_allclose(series, written.series, atol=1e-3)  # the file holds 16-bit numbers
 

@@ -14,7 +14,7 @@ import torch
 from scipy import ndimage
 from torch import nn
 
-from perfnb.data.slices import Slices
+from perfnb.data.slices import Slab, Slices
 
 NAME = "pre-bolus only"
 TEXT = {"patient": str}
@@ -63,7 +63,7 @@ def _voxels(data: Mapping[str, Slices], baselines: pd.DataFrame, rng) -> tuple |
     for patient in patients:
         slab = next(iter(data.values())).patient(patient)
         chosen = rng.permutation(int(slab.mask.sum()))[: VOXELS // len(patients)]
-        inputs.append(features(_before(slab.series, baselines.loc[patient]), slab.mask)[chosen])
+        inputs.append(features(_before(slab, baselines.loc[patient]), slab.mask)[chosen])
         references = [part.scaled_reference(patient)[slab.mask] for part in data.values()]
         targets.append(np.stack(references, axis=1)[chosen])
     return (np.concatenate(inputs), np.concatenate(targets)) if patients else None
@@ -98,9 +98,10 @@ def features(before: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.stack(columns, axis=1).astype(np.float32)
 
 
-def _before(series: np.ndarray, row: pd.Series) -> np.ndarray:
-    """Frames [first, last) of a series (Z, T, H, W)."""
-    return series[:, int(row["baseline_first"]) : int(row["baseline_last"])]
+def _before(slab: Slab, row: pd.Series) -> np.ndarray:
+    """Frames [first, last) of the scanner's film (Z, T, H, W), as far as the slab holds them."""
+    first, last = (int(row[f"baseline_{end}"]) + slab.lead for end in ("first", "last"))
+    return slab.series[:, max(first, 0) : max(last, 1)]
 
 
 def _smooth(values: np.ndarray, mask: np.ndarray, width: float) -> np.ndarray:
@@ -155,7 +156,7 @@ def _draw(
 ) -> dict[str, np.ndarray]:
     """All maps of one patient."""
     slab = next(iter(data.values())).patient(patient)
-    seen = features(_before(slab.series, baselines.loc[patient]), slab.mask)
+    seen = features(_before(slab, baselines.loc[patient]), slab.mask)
     with torch.inference_mode():
         drawn = network(torch.from_numpy(seen)).numpy()
     maps = {}

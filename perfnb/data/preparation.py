@@ -84,6 +84,7 @@ def prepare_patient(case: Case, settings: Mapping) -> Prepared:
         "size": "x".join(map(str, film.data.shape[:3])),
         "baseline_first": baseline.first,
         "baseline_last": baseline.last,
+        "arrival": baseline.arrival,
         "baseline_level": round(level, 4),
         "voxels_not_finite": film.not_finite,
         "voxel_ml": round(grid.voxel_ml, 5),

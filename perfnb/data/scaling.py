@@ -1,4 +1,4 @@
-"""From physical values to the scale of the networks, [-1, 1], and back."""
+"""How a network sees a film and a map: values on [-1, 1], and the bolus where it is expected."""
 
 import json
 from collections.abc import Mapping
@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from perfnb.files import write_json
+from perfnb.maps import spec
+
 BACKGROUND = np.float32(-1)
 STORED = np.float16  # of prepared series: half the disk, and far finer than their noise
 
@@ -16,10 +19,17 @@ STORED = np.float16  # of prepared series: half the disk, and far finer than the
 class Scaling:
     """The linear way from physical values to [-1, 1] and back; nothing is clipped.
 
-    `ranges` holds (lowest, highest) of `series` and of each map, over the training patients.
+    Attributes
+    ----------
+    ranges : dict of (float, float)
+        (lowest, highest) of `series` and of each map, over the training patients.
+    arrival_frame : int, optional
+        Frame in which the bolus arrives in every film that a network sees, but for maps that
+        count from the film's start. None, as in the paper: films begin as they come.
     """
 
     ranges: Mapping[str, tuple[float, float]]
+    arrival_frame: int | None = None
 
     def forward(self, name: str, values: np.ndarray) -> np.ndarray:
         """Scale physical values of the series or a map."""
@@ -42,8 +52,54 @@ class Scaling:
         np.copyto(scaled, BACKGROUND, where=~where)
         return scaled
 
+    def film(self, map_name: str, series: np.ndarray, mask: np.ndarray, arrival: int) -> np.ndarray:
+        """Scale a prepared film, and let it begin where the network of a map expects it.
+
+        Parameters
+        ----------
+        map_name : str
+            The map that is to be drawn.
+        series : float array, shape (..., T, H, W)
+            As `preparation.Prepared.series`.
+        mask : bool array, shape (..., H, W)
+            Brain.
+        arrival : int
+            Frame in which the bolus arrives, `classical.baseline.Baseline.arrival`.
+
+        Returns
+        -------
+        float32 array, shape (..., T, H, W)
+        """
+        return self.inside("series", begun(series, self.lead(map_name, arrival)), mask)
+
+    def lead(self, map_name: str, arrival: int) -> int:
+        """Return by how many frames the network of a map sees a film begin later."""
+        if self.arrival_frame is None or spec(map_name).counts_from_start:
+            return 0
+        return self.arrival_frame - int(arrival)
+
+
+def begun(series: np.ndarray, later: int) -> np.ndarray:
+    """Let a film (..., T, H, W) begin some frames later, or earlier where `later` is below 0.
+
+    When the bolus comes says when the injector was started, nothing about the brain. The first or
+    the last frame fills the gap.
+    """
+    if later == 0:
+        return series
+    frames = series.shape[-3]
+    return np.take(series, np.clip(np.arange(frames) - later, 0, frames - 1), axis=-3)
+
 
 def read_scaling(folder: Path) -> Scaling:
     """Read a prepared cohort's scaling."""
-    ranges = json.loads((Path(folder) / "scaling.json").read_text())
-    return Scaling({name: tuple(limits) for name, limits in ranges.items()})
+    told = json.loads((Path(folder) / "scaling.json").read_text())
+    ranges = {name: tuple(limits) for name, limits in told["ranges"].items()}
+    return Scaling(ranges, told["arrival_frame"])
+
+
+def write_scaling(folder: Path, scaling: Scaling) -> None:
+    """Write a cohort's scaling for `read_scaling`."""
+    ranges = {name: list(limits) for name, limits in scaling.ranges.items()}
+    told = {"ranges": ranges, "arrival_frame": scaling.arrival_frame}
+    write_json(Path(folder) / "scaling.json", told)

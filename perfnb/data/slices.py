@@ -17,7 +17,13 @@ from torch.utils.data import Dataset
 
 from perfnb.data.cohorts import NO_AIF, SPLITS, Case, split_patients
 from perfnb.data.preparation import Prepared, prepare_patient
-from perfnb.data.scaling import BACKGROUND, STORED, Scaling, read_scaling  # noqa: F401 (offered)
+from perfnb.data.scaling import (  # noqa: F401 (offered)
+    BACKGROUND,
+    STORED,
+    Scaling,
+    read_scaling,
+    write_scaling,
+)
 from perfnb.files import explain_unwritable, reserve, write_atomic, write_json
 from perfnb.maps import MAPS
 from perfnb.study import COHORTS, Run
@@ -28,9 +34,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Slab:
-    """One patient's slices as the networks see them; (Z, T, H, W) and (Z, H, W)."""
+    """One patient's slices as the networks see them; (Z, T, H, W) and (Z, H, W).
+
+    The film begins `lead` frames later than the scanner's, so that the bolus arrives on time.
+    """
 
     patient: str
+    lead: int
     series: np.ndarray
     mask: np.ndarray
     tissue: np.ndarray
@@ -60,6 +70,7 @@ class Slices(Dataset):
         index = pd.read_csv(self.folder / "slices" / "index.csv", dtype={"patient": str})
         self._rows = {p: g.index.to_numpy() for p, g in index.groupby("patient")}
         self._owner = index.patient.to_list()
+        self._arrival = index.groupby("patient").arrival.first()
         self._arrays = {
             p.stem: np.load(p, mmap_mode="r") for p in (self.folder / "slices").glob("*.npy")
         }
@@ -83,8 +94,8 @@ class Slices(Dataset):
         row = int(self._index[i])
         mask = np.array(self._arrays["mask"][row])
         return {
-            "series": self._scaled("series", row, mask),
-            "reference": self._scaled(f"reference_{self.map_name}", row, mask)[None],
+            "series": self._film(self._owner[row], row, mask),
+            "reference": self._reference(row, mask)[None],
             "mask": mask,
             "patient": self._owner[row],
         }
@@ -97,10 +108,11 @@ class Slices(Dataset):
         truth = np.array(self._arrays[f"truth_{self.map_name}"][rows])
         return Slab(
             patient,
-            self._scaled("series", rows, mask),
+            self.scaling.lead(self.map_name, self._arrival[patient]),
+            self._film(patient, rows, mask),
             mask,
             np.array(self._arrays["tissue"][rows]),
-            self._scaled(f"reference_{self.map_name}", rows, mask),
+            self._reference(rows, mask),
             np.array(self._arrays[f"reference_{self.map_name}"][rows]),
             None if np.isnan(truth).any() else truth,
         )
@@ -109,17 +121,19 @@ class Slices(Dataset):
         """Return one patient's scaled reference (Z, H, W) alone: the series is not read."""
         rows = self._rows[patient]
         rows = slice(rows[0], rows[-1] + 1)
-        return self._scaled(
-            f"reference_{self.map_name}", rows, np.array(self._arrays["mask"][rows])
-        )
+        return self._reference(rows, np.array(self._arrays["mask"][rows]))
 
     def _has_reference(self, patient: str) -> bool:
         first = self._arrays[f"reference_{self.map_name}"][self._rows[patient][0]]
         return not np.isnan(first).any()
 
-    def _scaled(self, array: str, rows, mask: np.ndarray) -> np.ndarray:
-        name = array.removeprefix("reference_")
-        return self.scaling.inside(name, self._arrays[array][rows], mask)
+    def _film(self, patient: str, rows, mask: np.ndarray) -> np.ndarray:
+        series = self._arrays["series"][rows]
+        return self.scaling.film(self.map_name, series, mask, self._arrival[patient])
+
+    def _reference(self, rows, mask: np.ndarray) -> np.ndarray:
+        values = self._arrays[f"reference_{self.map_name}"][rows]
+        return self.scaling.inside(self.map_name, values, mask)
 
 
 def write_cohort(run: Run, cases: Sequence[Case], scaling: Scaling | None = None) -> pd.DataFrame:
@@ -155,18 +169,18 @@ def write_cohort(run: Run, cases: Sequence[Case], scaling: Scaling | None = None
     with _draft(folder) as draft:
         arrays = _open_arrays(draft, len(cases), run)
         table, ranges = _fill(arrays, cases, run, split)
-        scaling = scaling or Scaling({name: tuple(limits) for name, limits in ranges.items()})
+        scaling = scaling or Scaling({n: tuple(r) for n, r in ranges.items()}, run["arrival_frame"])
         members = {s: table.patient[table.split == s].to_list() for s in (*SPLITS, NO_AIF)}
         _check_splits(members, split, of_own=run["trained_on"] is None)
         _check_scaling(scaling)
-        _write_index(draft, cases, run["slices"])
-        fingerprint = _fingerprint(arrays, scaling, members)
+        _write_index(draft, table, run["slices"])
+        fingerprint = _fingerprint(arrays, scaling, members, table)
         del arrays
         write_json(draft / "fingerprint.json", fingerprint)
         shutil.rmtree(folder / "slices", ignore_errors=True)
         draft.rename(folder / "slices")
         write_json(folder / "split.json", members)
-        write_json(folder / "scaling.json", {k: list(v) for k, v in scaling.ranges.items()})
+        write_scaling(folder, scaling)
         with write_atomic(folder / "patients.csv") as temporary:
             table.to_csv(temporary, index=False)
     return table
@@ -265,13 +279,17 @@ def _write_computed(folder: Path, case: Case, prepared: Prepared) -> None:
             write_volume(path, volume, film.affine, film.header)
 
 
-def _write_index(folder: Path, cases: Sequence[Case], slices: int) -> None:
-    rows = [(case.patient, z) for case in cases for z in range(slices)]
-    pd.DataFrame(rows, columns=["patient", "z"]).to_csv(folder / "index.csv", index=False)
+def _write_index(folder: Path, table: pd.DataFrame, slices: int) -> None:
+    index = table[["patient", "arrival"]].loc[table.index.repeat(slices)]
+    index.insert(1, "z", list(range(slices)) * len(table))
+    index.to_csv(folder / "index.csv", index=False)
 
 
-def _fingerprint(arrays: Mapping[str, np.ndarray], scaling: Scaling, members: Mapping) -> str:
-    digest = hashlib.sha256(json.dumps([scaling.ranges, members], default=list).encode())
+def _fingerprint(
+    arrays: Mapping[str, np.ndarray], scaling: Scaling, members: Mapping, table: pd.DataFrame
+) -> str:
+    told = [scaling.ranges, scaling.arrival_frame, members, table.arrival.to_list()]
+    digest = hashlib.sha256(json.dumps(told, default=list).encode())
     for name in sorted(arrays):
         digest.update(np.ascontiguousarray(arrays[name]).data)
     return digest.hexdigest()

@@ -154,7 +154,7 @@ def move_again(patient: Patient, path: np.ndarray) -> Patient:
 
 def prepare_series(
     patient: Patient, settings: Mapping, still: tuple | None = None
-) -> tuple[np.ndarray, np.ndarray, float]:
+) -> tuple[np.ndarray, np.ndarray, float, int]:
     """Prepare a drawn patient's film for the networks, without writing it and without maps.
 
     Parameters
@@ -169,8 +169,9 @@ def prepare_series(
 
     Returns
     -------
-    (float32 array, shape (Z, T, H, W); bool array, shape (Z, H, W); float)
-        As `Prepared.series` and `Prepared.mask`; the brain's median signal before the bolus.
+    (float32 array, shape (Z, T, H, W); bool array, shape (Z, H, W); float; int)
+        As `Prepared.series` and `Prepared.mask`; the brain's median signal before the bolus; the
+        frame in which it arrives.
     """
     times = (patient.repetition_time_s, patient.echo_time_s)
     header, name = nib.Nifti1Header(), Path("simulated film")
@@ -178,12 +179,13 @@ def prepare_series(
     baseline = signal.find_baseline(film.data, patient.mask)
     grid = Grid.of(film.affine, film.data.shape, settings["matrix"], settings["slices"])
     if still is None:
-        return network_series(film, patient.mask, baseline, grid, settings["frames"])[:3]
-    rest, inside, old = still
+        made = network_series(film, patient.mask, baseline, grid, settings["frames"])
+        return *made[:3], baseline.arrival
+    rest, inside, old, _ = still
     level = baseline_level(film, patient.mask, baseline)
     series = rest * np.float32(old / level)
     away = np.flatnonzero(patient.motion.any(axis=1))
     away = away[away < settings["frames"]]
     anew = grid.forward(film.data[..., away] / np.float32(level))
     series[:, away] = np.where(inside[:, None], anew, np.float32(0))
-    return series, inside, level
+    return series, inside, level, baseline.arrival

@@ -58,8 +58,8 @@ def draw_shifts(batch_size: int, largest: int, coin: torch.Generator) -> Tensor:
 def shifted(series: Tensor, shifts: Tensor) -> Tensor:
     """Let films (N, T, H, W) begin earlier or later; the first or last frame fills the gap.
 
-    When the bolus comes says when the injector was started, nothing about the brain. A network
-    that has seen few arrival times takes a late one for an illness. The paper has none of this.
+    The bolus is found to arrive a frame too early in one film, too late in another. A network
+    that never saw that takes a late one for an illness. The paper has none of this.
     """
     frames = series.shape[1]
     index = torch.arange(frames) - shifts[: len(series), None]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from perfnb.data.slices import BACKGROUND, Scaling, read_scaling
 from perfnb.files import read_json, write_atomic
+from perfnb.maps import spec
 from perfnb.models import voxels
 from perfnb.models.evaluation import load_generator
 from perfnb.models.folding import fold
@@ -42,9 +43,17 @@ class Drawing(nn.Module):
             folded.temporal = VoxelPath(folded.temporal.matrices, folded.temporal.offsets)
         self.generator = folded.to(memory_format=torch.contiguous_format)
         self.film, self.map = scaling.ranges["series"], scaling.ranges[map_name]
+        self.moves = scaling.arrival_frame is not None and not spec(map_name).counts_from_start
+        self.arrives = scaling.arrival_frame
 
-    def forward(self, series: Tensor, mask: Tensor) -> Tensor:
-        """Map a film (Z, T, H, W) and its mask (Z, H, W) to a map (Z, H, W)."""
+    def forward(self, series: Tensor, mask: Tensor, arrival: Tensor | None = None) -> Tensor:
+        """Map a film (Z, T, H, W) and its mask (Z, H, W) to a map (Z, H, W).
+
+        `arrival`, int64 of no axis, is the frame in which the bolus arrives; where `moves` is set.
+        """
+        if self.moves:
+            frames = torch.arange(series.shape[1]) - self.arrives + arrival
+            series = series.index_select(1, frames.clamp(0, series.shape[1] - 1))
         inside = mask[:, None]
         (low, high), (lowest, highest) = self.film, self.map
         scaled = torch.where(inside, (series - low) * (2 / (high - low)) - 1, -1.0)
@@ -83,8 +92,10 @@ def export_onnx(model_dir: Path, data_dir: Path, path: Path) -> Path:
 
     The graph takes `series`, float32 (Z, T, H, W), on the study's grid: the signal divided by the
     median baseline signal of the brain, as `data.preparation.Prepared.series` has it; and `mask`,
-    bool (Z, H, W). It returns `map`, float32 (Z, H, W), in the map's unit, 0 outside the mask.
-    Z may be any number; T, H and W are the study's.
+    bool (Z, H, W). Unless the map counts from the film's start, or the study leaves films as they
+    come, it takes `arrival`, too: int64 without axes, the frame in which the bolus arrives
+    (`classical.baseline.Baseline.arrival`). It returns `map`, float32 (Z, H, W), in the map's
+    unit, 0 outside the mask. Z may be any number; T, H and W are the study's.
 
     Parameters
     ----------
@@ -109,16 +120,17 @@ def export_onnx(model_dir: Path, data_dir: Path, path: Path) -> Path:
     generator = load_generator(Path(model_dir), frames)
     drawing = Drawing(generator, read_scaling(data_dir), made["map_name"]).eval()
     series = torch.zeros(2, frames, matrix, matrix)
-    mask = torch.ones(2, matrix, matrix, dtype=torch.bool)
+    given = {"series": series, "mask": torch.ones(2, matrix, matrix, dtype=torch.bool)}
+    given |= {"arrival": torch.tensor(drawing.arrives)} if drawing.moves else {}
     with write_atomic(Path(path)) as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecation of the exporter that needs no more packages
         torch.onnx.export(
             drawing,
-            (series, mask),
+            tuple(given.values()),
             str(temporary),
             dynamo=False,
             opset_version=OPSET,
-            input_names=["series", "mask"],
+            input_names=list(given),
             output_names=["map"],
             dynamic_axes={name: {0: "Z"} for name in ("series", "mask", "map")},
         )

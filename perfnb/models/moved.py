@@ -87,16 +87,17 @@ def load_generators(
 
 
 def draw_maps(
-    generators: Mapping[Key, nn.Module], scaled: np.ndarray, mask: np.ndarray, scaling: Scaling
-) -> dict[Key, np.ndarray]:
+    generators: Mapping[Key, nn.Module], seen: Mapping[str, np.ndarray], mask: np.ndarray,
+    scaling: Scaling,
+) -> dict[Key, np.ndarray]:  # fmt: skip
     """Let every network draw its map of one prepared film.
 
     Parameters
     ----------
     generators : dict by (map_name, model_name)
         From `load_generators`.
-    scaled : float array, shape (Z, T, H, W)
-        Series on [-1, 1].
+    seen : dict of float arrays, shape (Z, T, H, W), by map_name
+        The film as the networks of each map see it, `scale_series`.
     mask : bool array, shape (Z, H, W)
         Brain.
     scaling : Scaling
@@ -109,7 +110,7 @@ def draw_maps(
     """
     drawn = {}
     for (name, model), generator in generators.items():
-        prediction = inference.predict(generator, scaled, mask)
+        prediction = inference.predict(generator, seen[name], mask)
         drawn[name, model] = np.where(mask, scaling.backward(name, prediction), 0)
     return drawn
 
@@ -117,15 +118,16 @@ def draw_maps(
 def draw_twin(generators: Mapping[Key, nn.Module], twin: Twin, scaling: Scaling) -> Film:
     """Draw the maps of one film of a twin, the classical routes' beside the networks'."""
     made = twin.prepared
-    scaled = scale_series(made.series, made.mask, scaling)
-    drawn = draw_maps(generators, scaled, made.mask, scaling)
-    names = dict.fromkeys(name for name, _ in generators)
+    names = list(dict.fromkeys(name for name, _ in generators))
+    seen = scale_series(made.series, made.mask, made.facts["arrival"], scaling, names)
+    drawn = draw_maps(generators, seen, made.mask, scaling)
     for route, maps in zip(ROUTES, (made.references, twin.uncorrected), strict=True):
         drawn |= {(name, route): maps[name] for name in names if name in maps}
     facts = twin.facts | {"reasons": made.facts["aif_reasons"], "has_aif": bool(made.references)}
     patient = f"new {twin.patient.removeprefix('sub-')}"
     truth = {name: made.truth[name] for name in names}
-    return Film(patient, facts, darkest(scaled, made.mask), made.mask, made.tissue, truth, drawn)
+    shown = darkest(seen[names[0]], made.mask)
+    return Film(patient, facts, shown, made.mask, made.tissue, truth, drawn)
 
 
 def draw_without_aif(
@@ -142,15 +144,27 @@ def draw_without_aif(
         facts = read_facts(data_dir / "patients", patient)
         facts |= {"reasons": table.loc[patient, "aif_reasons"], "has_aif": False}
         truth = {name: one.truth for name, one in slabs.items()}
-        drawn = draw_maps(generators, slab.series, slab.mask, scaling)
+        seen = {name: one.series for name, one in slabs.items()}
+        drawn = draw_maps(generators, seen, slab.mask, scaling)
         shown = darkest(slab.series, slab.mask)
         films.append(Film(patient, facts, shown, slab.mask, slab.tissue, truth, drawn))
     return films
 
 
-def scale_series(series: np.ndarray, mask: np.ndarray, scaling: Scaling) -> np.ndarray:
-    """Scale a film (Z, T, H, W) as `Slices` does, rounded as prepared slices are on disk."""
-    return scaling.inside("series", series.astype(STORED), mask)
+def scale_series(
+    series: np.ndarray, mask: np.ndarray, arrival: int, scaling: Scaling, maps: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """Scale a film (Z, T, H, W) for the networks of some maps, as `Slices` does.
+
+    It is rounded as prepared slices are on disk, and begins where these networks expect it, the
+    bolus arriving in frame `arrival`. Maps whose networks see the same film share one array.
+    """
+    stored, made = series.astype(STORED), {}
+    for name in maps:
+        lead = scaling.lead(name, arrival)
+        if lead not in made:
+            made[lead] = scaling.film(name, stored, mask, arrival)
+    return {name: made[scaling.lead(name, arrival)] for name in maps}
 
 
 def darkest(series: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -211,15 +225,15 @@ def nod_errors(
         Rows patient, moment, amplitude_mm, map, model, error; and the maps, by (moment,
         amplitude_mm): a dict as in `draw_maps`, with the darkest frame under "input".
     """
-    rows, shown = [], {}
+    rows, shown, names = [], {}, list(dict.fromkeys(name for name, _ in generators))
     rest = twins.prepare_series(patient, settings)
     for moment in twins.MOMENTS:
         for amplitude in amplitudes_mm:
             moved = twins.move_again(patient, twins.nod(patient, amplitude, moment))
-            series, mask, _ = twins.prepare_series(moved, settings, rest)
-            scaled = scale_series(series, mask, scaling)
-            drawn = draw_maps(generators, scaled, mask, scaling)
-            shown[moment, amplitude] = drawn | {"input": darkest(scaled, mask)}
+            series, mask, _, arrival = twins.prepare_series(moved, settings, rest)
+            seen = scale_series(series, mask, arrival, scaling, names)
+            drawn = draw_maps(generators, seen, mask, scaling)
+            shown[moment, amplitude] = drawn | {"input": darkest(seen[names[0]], mask)}
             head = {"patient": still.patient, "moment": moment, "amplitude_mm": amplitude}
             for (name, model), values in drawn.items():
                 found = images.physical_errors(still.truth[name], values, still.tissue)
