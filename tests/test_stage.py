@@ -208,7 +208,7 @@ def test_run_table_has_a_row_per_model_with_scores_and_links(tmp_path):
     (tmp_path / "results" / "tiny").mkdir(parents=True)
     pd.DataFrame(skills).to_csv(tmp_path / "results" / "tiny" / "skill.csv")
     row = {"model": "pix2pix", "against": "reference", "region": "tissue"}
-    row |= {"measure": "MAE_physical", "unit": "ml/100g/min"}
+    row |= {"measure": "MAE_physical", "unit": "ml/100 g/min"}
     rows = [row | {"value": 4.0}, row | {"value": 5.0}, row | {"model": "constant", "value": 99.0}]
     pd.DataFrame(rows).to_csv(folder / "evaluation" / "metrics.csv")
     text = report_pages.runs_page(pages.plan(MATRIX), "tiny", tmp_path)
@@ -216,7 +216,7 @@ def test_run_table_has_a_row_per_model_with_scores_and_links(tmp_path):
     assert len(table) == 8
     line = next(line for line in table if "| CBF | pix2pix |" in line)
     assert "| 7 (5) | yes | 4 |" in line
-    assert "| 4.50 ml/100g/min |" in line
+    assert "| 4.50 ml/100 g/min |" in line
     assert "notebooks/07_evaluate--acute--pix2pix--CBF.ipynb" in line
     assert "| 0.31 | [run]" in line and "0.9" not in line
     (drawn,) = report_pages.write_curves(pages.plan(MATRIX), "tiny", tmp_path, tmp_path / "curves")
