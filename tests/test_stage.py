@@ -152,6 +152,21 @@ def test_a_caption_stands_below_the_figure_and_not_below_the_table_of_its_cell()
     assert figure.source and ["image/png"] == [k for out in figure.outputs for k in out.data]
 
 
+def test_each_figure_of_a_cell_has_its_own_caption_and_the_first_has_the_label():
+    notebook = executed_notebook()
+    cell = next(c for c in notebook.cells if "figure" in c.metadata.get("mystnb", {}))
+    cell.metadata["mystnb"] |= {"figure": {"caption": "{map}, {study}", "name": "maps"}}
+    cell.outputs = [
+        new_output("display_data", data={"image/png": PIXEL}, metadata={"image/png": {"map": name}})
+        for name in ("CBF", "MTT")
+    ]
+    cells = pages.to_page(notebook, SHOWN, "tiny").cells
+    told = [c.metadata["mystnb"] for c in cells if "figure" in c.metadata.get("mystnb", {})]
+    assert [one["figure"]["caption"] for one in told] == ["CBF, tiny", "MTT, tiny"]
+    assert [one["image"]["alt"] for one in told] == ["CBF, tiny", "MTT, tiny"]
+    assert [one["figure"].get("name") for one in told] == ["maps", None]
+
+
 def test_missing_chapter_is_named_with_the_command_that_makes_it(tmp_path):
     with pytest.raises(
         FileNotFoundError, match=r"01_bolus\.ipynb is missing.*make book STUDY=tiny"
