@@ -52,7 +52,7 @@ PREAMBLE = r"""
 \usepackage{etoolbox}
 \AtBeginEnvironment{tabulary}{\footnotesize\setlength{\tabcolsep}{4pt}}
 \AtBeginEnvironment{tabular}{\footnotesize}
-\AtBeginEnvironment{longtable}{\fontsize{7.5}{9}\selectfont\setlength{\tabcolsep}{3.5pt}}
+\AtBeginEnvironment{longtable}{\fontsize{7.5}{9}\selectfont\setlength{\tabcolsep}{2.9pt}}
 \fvset{fontsize=\footnotesize}
 \emergencystretch=3em
 \AtBeginDocument{\setlength{\tymin}{36pt}}
