@@ -67,11 +67,15 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@.venv/bin/python -m pip install -qq --no-compile --disable-pip-version-check -e ".[$(EXTRAS)]" -c requirements.lock
 	@touch $@
 
-# Newest versions that fit together, tried in an environment of their own.
+# Newest versions that fit together, tried in an environment of their own. torch stays the version
+# that it is: a newer one may draw other numbers. What comes with torch is torch's own to choose.
+TORCH = $(shell grep '^torch==' requirements.lock)
+
 lock:
 	rm -rf .venv-lock
 	$(PYTHON) -m venv .venv-lock
-	.venv-lock/bin/python -m pip install -qq -e ".[test,cluster]"
+	.venv-lock/bin/python -m pip install -qq -e ".[test,cluster]" "$(TORCH)"
 	echo '# Versions that fit together, as constraints: pip install -e ".[test]" -c requirements.lock' > requirements.lock
-	.venv-lock/bin/python -m pip freeze --all --exclude-editable | sed '/^pip==/d; s/+.*//' >> requirements.lock
+	.venv-lock/bin/python -m pip freeze --all --exclude-editable | \
+	    sed '/^pip==/d; /^nvidia-/d; /^cuda-/d; /^triton==/d; s/+.*//' >> requirements.lock
 	rm -rf .venv-lock

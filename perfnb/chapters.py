@@ -20,7 +20,7 @@ import nbformat
 from filelock import FileLock, Timeout
 from traitlets.config import Config
 
-from perfnb import files
+from perfnb import files, forkserver
 from perfnb import parameters as chapter_parameters
 from perfnb import study as studies
 from perfnb.maps import spec
@@ -71,7 +71,7 @@ def run_chapter(
     with (
         files.explain_unwritable(log),
         _logging_to(log),
-        TemporaryDirectory(prefix="perfnb-") as sockets,
+        TemporaryDirectory(prefix=forkserver.scratch_prefix()) as sockets,
     ):
         try:
             executed = papermill.execute_notebook(

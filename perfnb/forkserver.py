@@ -16,6 +16,7 @@ import json
 import os
 import runpy
 import select
+import shutil
 import signal
 import socket
 import struct
@@ -23,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import zlib
 from contextlib import suppress
 from pathlib import Path
 
@@ -181,6 +183,23 @@ def _order(connection: socket.socket, path: str, arguments: list[str]) -> bool:
         return False
 
 
+def scratch_prefix() -> str:
+    """Return how a temporary folder of this process begins, once those of dead ones are gone.
+
+    Who is killed outright can't remove its own. Names tell the machine too: several may share
+    the place.
+    """
+    here = f"perfnb-{zlib.crc32(os.uname().nodename.encode()) % 65536:04x}-"
+    for folder in Path(tempfile.gettempdir()).glob(f"{here}*-*"):
+        try:
+            os.kill(int(folder.name.split("-")[2]), 0)
+        except ProcessLookupError:
+            shutil.rmtree(folder, ignore_errors=True)
+        except (PermissionError, ValueError):  # another user's, or no folder of ours
+            continue
+    return f"{here}{os.getpid()}-"
+
+
 def start() -> subprocess.Popen | None:
     """Start a server beside this process, with which it ends, and let kernels find it.
 
@@ -188,7 +207,7 @@ def start() -> subprocess.Popen | None:
     """
     if sys.platform != "linux":
         return None
-    path = f"{tempfile.mkdtemp(prefix='perfnb-')}/kernels"
+    path = f"{tempfile.mkdtemp(prefix=scratch_prefix())}/kernels"
     nowhere = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
     server = subprocess.Popen(
         [sys.executable, __file__, "serve", path, str(os.getpid())],

@@ -36,8 +36,8 @@ class MapSpec:
 MAPS = {
     m.name: m
     for m in (
-        MapSpec("CBF", "cerebral blood flow", "ml/100g/min", (0, 80), (0, 120), "inferno"),
-        MapSpec("CBV", "cerebral blood volume", "ml/100g", (0, 8), (0, 12), "inferno"),
+        MapSpec("CBF", "cerebral blood flow", "ml/100 g/min", (0, 80), (0, 120), "inferno"),
+        MapSpec("CBV", "cerebral blood volume", "ml/100 g", (0, 8), (0, 12), "inferno"),
         MapSpec("MTT", "mean transit time", "s", (0, 16), (0, 24)),
         MapSpec("Tmax", "time to maximum of the residue function", "s", (0, 12), (0, 20)),
         MapSpec("TTP", "time to peak", "s", (15, 50), (0, 120), counts_from_start=True),

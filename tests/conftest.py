@@ -1,6 +1,7 @@
 """One tiny study, run once, for every test that needs executed chapters."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from perfnb import forkserver
 from perfnb.data.slices import Slices
 
 ROOT = Path(__file__).resolve().parents[1]
+KERNELS = re.compile("tiny_home|run_study|run_chapter|forkserver")
 LONGEST = ("test_workflow", "test_chapters", "test_bad_input", "test_book", "test_own_films")
 
 
@@ -20,7 +22,13 @@ def pytest_configure(config):
     """Let the kernels of all workers be forked from one server, which ends with the tests."""
     if not hasattr(config, "workerinput") and forkserver.SOCKET not in os.environ:
         os.environ.update(dict.fromkeys(forkserver.THREADS, "1"))  # as the workflow has it
-        forkserver.start()
+        if any(starts_kernels(Path(name.split("::")[0])) for name in config.args):
+            forkserver.start()
+
+
+def starts_kernels(path: Path) -> bool:
+    """Tell whether a file of tests executes chapters; of a folder, some always do."""
+    return not path.is_file() or bool(KERNELS.search(path.read_text(encoding="utf-8")))
 
 
 def pytest_collection_modifyitems(items):

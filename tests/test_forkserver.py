@@ -107,3 +107,17 @@ def test_server_ends_with_its_starter_and_leaves_no_socket(tmp_path):
         time.sleep(0.2)
     assert not Path(f"/proc/{pid}").exists()
     assert not Path(place).parent.exists()
+
+
+def test_folders_of_dead_processes_are_removed_and_those_of_living_ones_stay(tmp_path, monkeypatch):
+    monkeypatch.setattr(forkserver.tempfile, "tempdir", str(tmp_path))
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    mine = forkserver.scratch_prefix()
+    kept = [mine + "a", mine.replace("perfnb-", "perfnb-elsewhere"), "perfnb-else"]
+    left = mine.replace(f"-{os.getpid()}-", f"-{ended.pid}-") + "b"
+    for name in (*kept, left):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "kernels").touch()
+    assert forkserver.scratch_prefix() == mine
+    assert {path.name for path in tmp_path.iterdir()} == set(kept)

@@ -146,14 +146,14 @@ def test_panels_draw_bands_and_refuse_what_does_not_fit():
 def test_tiles_keep_the_range_of_the_map_and_name_every_axis():
     image = np.arange(24.0).reshape(4, 6)
     images = {m: {"truth": image, "SVD": image} for m in ("CBF", "Tmax")}
-    figure = plots.tiles(images, (2, 4), (1, 2, 3), ("MTT [s]", "CBV [ml/100g]"), "All")
+    figure = plots.tiles(images, (2, 4), (1, 2, 3), ("MTT [s]", "CBV [ml/100 g]"), "All")
     to_png(figure)
     drawn = [ax for ax in figure.axes if ax.images]
     assert [ax.get_title() for ax in drawn] == ["truth", "SVD", "", ""]
     assert {ax.images[0].get_clim() for ax in drawn} == {(0, 80), (0, 12)}
     assert [tick.get_text() for tick in drawn[2].get_xticklabels()] == ["1", "2", "3"]
-    assert drawn[0].get_ylabel() == "MTT [s]" and figure.get_supxlabel() == "CBV [ml/100g]"
-    assert any("ml/100g/min" in ax.get_ylabel() for ax in figure.axes)
+    assert drawn[0].get_ylabel() == "MTT [s]" and figure.get_supxlabel() == "CBV [ml/100 g]"
+    assert any("ml/100 g/min" in ax.get_ylabel() for ax in figure.axes)
     with pytest.raises(ValueError, match="tiles divide"):
         plots.tiles(images, (1, 2, 3), (1, 2, 3), ("a", "b"))
     with pytest.raises(ValueError, match="same in every map"):

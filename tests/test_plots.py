@@ -82,7 +82,7 @@ def test_map_grid_has_one_colour_bar_per_map(volume, sources):
     columns = {n: dict.fromkeys(sources, volume[0]) for n in ("CBF", "Tmax")}
     figure = plots.map_grid(columns, volume[0] > 1)
     assert draw(figure) <= 9.5
-    assert {"CBF [ml/100g/min]", "Tmax [s]"} <= set(labels_of(figure))
+    assert {"CBF [ml/100 g/min]", "Tmax [s]"} <= set(labels_of(figure))
     drawn = {image.get_clim() for image in images_of(figure)}
     assert drawn == {maps.MAPS[n].display for n in columns}
 

@@ -86,6 +86,17 @@ def test_paper_has_pictures_and_tables_in_place_of_html(slider):
     assert not notebook.cells[2].outputs
 
 
+def test_a_table_with_sentences_wraps_and_goes_on_upon_the_next_page():
+    rows = "".join(f"<tr><td>F{k}</td><td>{'a word ' * 40}-0.5</td></tr>" for k in range(2))
+    html = f"<table><thead><tr><th>no_of</th><th>rule</th></tr></thead>{rows}</table>"
+    text = print_book.to_paper(new_notebook(cells=[new_code_cell("f()", outputs=[output(html)])]))
+    lines = text.cells[0].outputs[0].data["text/markdown"].splitlines()
+    assert lines[:2] == ["```{table}", ":class: longtable"]
+    short, long = (int(width) for width in lines[2].removeprefix(":widths: ").split())
+    assert 2 < short < long and short + long <= 110
+    assert lines[4] == "| no of | rule |" and lines[-2].endswith("word −0.5 |")
+
+
 def test_without_latex_one_message_names_the_packages(tmp_path):
     command = [sys.executable, "workflow/print_book.py", "--home", str(tmp_path)]
     done = subprocess.run(

@@ -152,6 +152,21 @@ def test_a_caption_stands_below_the_figure_and_not_below_the_table_of_its_cell()
     assert figure.source and ["image/png"] == [k for out in figure.outputs for k in out.data]
 
 
+def test_each_figure_of_a_cell_has_its_own_caption_and_the_first_has_the_label():
+    notebook = executed_notebook()
+    cell = next(c for c in notebook.cells if "figure" in c.metadata.get("mystnb", {}))
+    cell.metadata["mystnb"] |= {"figure": {"caption": "{map}, {study}", "name": "maps"}}
+    cell.outputs = [
+        new_output("display_data", data={"image/png": PIXEL}, metadata={"image/png": {"map": name}})
+        for name in ("CBF", "MTT")
+    ]
+    cells = pages.to_page(notebook, SHOWN, "tiny").cells
+    told = [c.metadata["mystnb"] for c in cells if "figure" in c.metadata.get("mystnb", {})]
+    assert [one["figure"]["caption"] for one in told] == ["CBF, tiny", "MTT, tiny"]
+    assert [one["image"]["alt"] for one in told] == ["CBF, tiny", "MTT, tiny"]
+    assert [one["figure"].get("name") for one in told] == ["maps", None]
+
+
 def test_missing_chapter_is_named_with_the_command_that_makes_it(tmp_path):
     with pytest.raises(
         FileNotFoundError, match=r"01_bolus\.ipynb is missing.*make book STUDY=tiny"
@@ -208,7 +223,7 @@ def test_run_table_has_a_row_per_model_with_scores_and_links(tmp_path):
     (tmp_path / "results" / "tiny").mkdir(parents=True)
     pd.DataFrame(skills).to_csv(tmp_path / "results" / "tiny" / "skill.csv")
     row = {"model": "pix2pix", "against": "reference", "region": "tissue"}
-    row |= {"measure": "MAE_physical", "unit": "ml/100g/min"}
+    row |= {"measure": "MAE_physical", "unit": "ml/100 g/min"}
     rows = [row | {"value": 4.0}, row | {"value": 5.0}, row | {"model": "constant", "value": 99.0}]
     pd.DataFrame(rows).to_csv(folder / "evaluation" / "metrics.csv")
     text = report_pages.runs_page(pages.plan(MATRIX), "tiny", tmp_path)
@@ -216,7 +231,7 @@ def test_run_table_has_a_row_per_model_with_scores_and_links(tmp_path):
     assert len(table) == 8
     line = next(line for line in table if "| CBF | pix2pix |" in line)
     assert "| 7 (5) | yes | 4 |" in line
-    assert "| 4.50 ml/100g/min |" in line
+    assert "| 4.50 ml/100 g/min |" in line
     assert "notebooks/07_evaluate--acute--pix2pix--CBF.ipynb" in line
     assert "| 0.31 | [run]" in line and "0.9" not in line
     (drawn,) = report_pages.write_curves(pages.plan(MATRIX), "tiny", tmp_path, tmp_path / "curves")

@@ -105,13 +105,13 @@ def to_page(notebook: nbformat.NotebookNode, page: Page, study: str) -> nbformat
         notebook.cells = [_without_labels(cell) for cell in notebook.cells]
         _retitle(notebook, page.title)
     heading = page.title
+    notebook.cells = [part for cell in notebook.cells for part in _parted(cell)]
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             headings = [m.group(2) for m in map(HEADING.match, cell.source.splitlines()) if m]
             heading = headings[-1] if headings else heading
         elif cell.cell_type == "code":
             _describe_figures(cell, heading, names)
-    notebook.cells = [part for cell in notebook.cells for part in _parted(cell)]
     return notebook
 
 
@@ -191,35 +191,44 @@ def _without_labels(cell):
 
 
 def _describe_figures(cell, heading: str, names: dict[str, str]) -> None:
-    """Fill captions and give every picture of a cell its alternative text."""
+    """Fill captions and give every picture of a cell its alternative text.
+
+    Beside the chapter's parameters, a caption may name what was given to its picture alone:
+    `display(figure, metadata={"image/png": {"cohort": cohort}})`.
+    """
     pictures = [o for o in cell.outputs if "image/png" in o.get("data", {})]
+    own = pictures[0].get("metadata", {}).get("image/png", {}) if pictures else {}
+    names = names | {name: str(value) for name, value in own.items()}
     options = cell.metadata.setdefault("mystnb", {})
     for kind, key in (("figure", "caption"), ("figure", "name"), ("image", "alt")):
         if key in options.get(kind, {}):
             options[kind][key] = _fill(options[kind][key], names)
     if not pictures:
         return
-    if len(pictures) > 1:
-        options.get("figure", {}).pop("name", None)  # one label can't stand for several figures
-    told = pictures[0].get("metadata", {}).get("image/png", {}).get("alt")
     caption = options.get("figure", {}).get("caption")
-    alt = options.setdefault("image", {}).get("alt") or told or caption or f"Figure: {heading}"
+    alt = options.setdefault("image", {}).get("alt") or caption or f"Figure: {heading}"
     options["image"]["alt"] = re.sub(r"[*_`$]|\{[\w:-]+\}", "", alt)
 
 
 def _parted(cell) -> list:
-    """Give a captioned cell's tables a cell before its figures: a caption belongs to these."""
+    """Give each figure of a captioned cell a cell of its own, below the cell's tables.
+
+    A caption belongs to one figure and to no table; a label to the first figure.
+    """
     is_captioned = cell.cell_type == "code" and "figure" in cell.metadata.get("mystnb", {})
     pictures = [o for o in cell.get("outputs", []) if "image/png" in o.get("data", {})]
     others = [o for o in cell.get("outputs", []) if o not in pictures]
-    if not (is_captioned and pictures and others):
+    if not is_captioned or len(pictures) + bool(others) < 2 or not pictures:
         return [cell]
     told = "# figures of the cell above"  # a cell without source would be dropped
-    figures = nbformat.v4.new_code_cell(told, metadata=deepcopy(cell.metadata), outputs=pictures)
-    figures.metadata["tags"] = ["remove-input"]
+    parts = [nbformat.v4.new_code_cell(told, outputs=[picture]) for picture in pictures]
+    for k, part in enumerate(parts):
+        part.metadata = deepcopy(cell.metadata) | {"tags": ["remove-input"]}
+        if k > 0:
+            part.metadata["mystnb"]["figure"].pop("name", None)
     cell.outputs = others
     del cell.metadata["mystnb"]["figure"]
-    return [cell, figures]
+    return [cell, *parts]
 
 
 def _fill(text: str, names: dict[str, str]) -> str:

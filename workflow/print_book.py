@@ -23,6 +23,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from links import unlink_missing  # noqa: E402
+from paper_tables import fill_cells, to_markdown  # noqa: E402
 from stage_book import PROJECT, stage  # noqa: E402
 from stills import is_interactive, still  # noqa: E402
 
@@ -49,13 +50,14 @@ OPENING = r"""
 """
 PREAMBLE = r"""
 \usepackage{etoolbox}
-\AtBeginEnvironment{tabulary}{\footnotesize}
+\AtBeginEnvironment{tabulary}{\footnotesize\setlength{\tabcolsep}{4pt}}
 \AtBeginEnvironment{tabular}{\footnotesize}
-\AtBeginEnvironment{longtable}{\footnotesize}
+\AtBeginEnvironment{longtable}{\fontsize{7.5}{9}\selectfont\setlength{\tabcolsep}{2.9pt}}
 \fvset{fontsize=\footnotesize}
 \emergencystretch=3em
 \AtBeginDocument{\setlength{\tymin}{36pt}}
 \newcolumntype{T}{L}
+\newcolumntype{\X}[2]{>{\raggedright\arraybackslash}p{\dimexpr\linewidth*#1/#2-2\tabcolsep\relax}}
 \setcounter{tocdepth}{1}
 \setcounter{secnumdepth}{-1}
 \setmonofont{DejaVu Sans Mono}[Scale=0.82]
@@ -150,7 +152,7 @@ def _output_to_paper(output, options: dict):
         return output
     table = BeautifulSoup(str(output.data["text/html"]), "html.parser").find("table")
     if table is not None:
-        output.data = {"text/markdown": _table(table), "text/plain": ""}
+        output.data = {"text/markdown": to_markdown(table), "text/plain": ""}
     return output
 
 
@@ -162,40 +164,13 @@ def _width(png: bytes, is_moving: bool) -> float:
     return 55 if is_moving else min(100, 105 * width / height)
 
 
-def _table(table) -> str:
-    """Write an HTML table as Markdown; cells that span others stand in each of them."""
-    grid: dict[tuple[int, int], str] = {}
-    rows = table.find_all("tr")
-    for i, row in enumerate(rows):
-        j = 0
-        for cell in row.find_all(["th", "td"]):
-            while (i, j) in grid:
-                j += 1
-            down, across = (int(cell.get(name, 1)) for name in ("rowspan", "colspan"))
-            text = cell.get_text(" ", strip=True).replace("|", r"\|")
-            grid |= {(i + a, j + b): text for a in range(down) for b in range(across)}
-            j += across
-    width, height = (1 + max(place[axis] for place in grid) for axis in (1, 0))
-    head = table.find("thead")
-    n_head = len(head.find_all("tr")) if head else 0
-    above = [[grid.get((i, j), "") for i in range(n_head)] for j in range(width)]
-    lines = [[" ".join(filter(None, words)) for words in above], ["---"] * width]
-    lines += [[grid.get((i, j), "") for j in range(width)] for i in range(n_head, height)]
-    return _fill_cells("\n".join("| " + " | ".join(line) + " |" for line in lines))
-
-
-def _fill_cells(text: str) -> str:
-    """Put a space that does not break into empty cells: LaTeX would make their rows too high."""
-    return re.sub(r"(?m)^\|.*\|$", lambda row: re.sub(r"\| +(?=\|)", "| &nbsp; ", row[0]), text)
-
-
 def _prose_to_paper(text: str) -> str:
     """Point diagrams at their PDF twins, and drop the download of a zip file."""
     text = re.sub(r"(\{figure\} images/[\w-]+)\.svg", r"\1.pdf", text)
     text = re.sub(r"\{download\}`([^`<]+?)\s*<[^`>]+>`", r"\1", text)
     if "(intro)=" in text:  # LaTeX makes the first page's title that of the book, and drops it here
         text = re.sub(r"(?m)^# (.*)$", lambda title: title[0] + OPENING % title[1], text, count=1)
-    return _fill_cells(text)
+    return fill_cells(text)
 
 
 def _configure(source: Path, study: str) -> None:

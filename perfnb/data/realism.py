@@ -36,8 +36,8 @@ PUBLISHED = {
     "bolus width [s]": Published(9.0, 19.0, 11.0, "5th to 95th percentile of 93 clinical arteries"),
     "signal drop, grey matter [%]": Published(20.0, 50.0, None, "rule of thumb"),
     "tSNR, grey matter": Published(30.0, 75.0, None, "limit at 3 T: {cite:p}`triantafyllou2005`"),
-    "CBF, grey matter [ml/100g/min]": Published(40.0, 70.0, 55.0, "{cite:p}`leenders1990`"),
-    "CBF, white matter [ml/100g/min]": Published(15.0, 30.0, 22.0, "{cite:p}`leenders1990`"),
+    "CBF, grey matter [ml/100 g/min]": Published(40.0, 70.0, 55.0, "{cite:p}`leenders1990`"),
+    "CBF, white matter [ml/100 g/min]": Published(15.0, 30.0, 22.0, "{cite:p}`leenders1990`"),
     "Tmax, healthy tissue [s]": Published(0.0, 4.0, None, "{cite:p}`olivot2009`"),
     "Tmax > 6 s, trunk occlusion [ml]": Published(
         79.3, 146.3, 114.7, "quartiles: {cite:p}`albers2018`", "trunk"
