@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import nbformat
 from filelock import FileLock, Timeout
 from traitlets.config import Config
 
@@ -24,6 +23,7 @@ from perfnb import files, forkserver
 from perfnb import parameters as chapter_parameters
 from perfnb import study as studies
 from perfnb.maps import spec
+from perfnb.notebook import nbformat
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 logger = logging.getLogger("papermill")

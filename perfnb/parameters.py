@@ -7,8 +7,9 @@ import tokenize
 from dataclasses import dataclass
 from pathlib import Path
 
-import nbformat
 import yaml
+
+from perfnb.notebook import nbformat
 
 TYPES = {"str": str, "int": int, "float": (int, float), "bool": bool, "list": list, "dict": dict}
 

@@ -159,3 +159,10 @@ def test_committed_text_names_no_place_of_one_machine():
             continue
         found = re.search(r"/(root|home/[a-z]+|tmp/w)/", path.read_text(errors="ignore"))
         assert found is None or path == Path(__file__), f"{name} names {found[0]}"
+
+
+def test_a_job_does_not_load_a_grammar_that_no_notebook_needs():
+    code = "import sys, perfnb.chapters; print(*(m in sys.modules for m in sys.argv[1:]))"
+    told = [sys.executable, "-c", code, "rfc3987_syntax", "nbformat"]
+    found = subprocess.run(told, capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["False", "True"]

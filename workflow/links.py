@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from posixpath import join, normpath
 
-import nbformat
+from perfnb.notebook import nbformat
 
 DOC = re.compile(r"\{doc\}`(?:([^`<]+?)\s*<([^`>]+)>|([^`]+))`")
 LINK = re.compile(r"\[([^\]]*)\]\(([^)#:\s]+\.(?:ipynb|md))(?:#[\w-]*)?\)")

@@ -6,7 +6,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
-import nbformat
+from perfnb.notebook import nbformat
 
 VERBS = {
     "04_prepare": "Prepare",

@@ -15,7 +15,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nbformat
 import yaml
 from bs4 import BeautifulSoup
 from PIL import Image
@@ -26,6 +25,8 @@ from links import unlink_missing  # noqa: E402
 from paper_tables import fill_cells, to_markdown  # noqa: E402
 from stage_book import PROJECT, stage  # noqa: E402
 from stills import is_interactive, still  # noqa: E402
+
+from perfnb.notebook import nbformat  # noqa: E402
 
 PROGRAMS = ("latexmk", "xelatex", "makeindex", "rsvg-convert")
 FILES = (

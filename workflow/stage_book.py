@@ -12,7 +12,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nbformat
 import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -23,6 +22,7 @@ from pages import Page, plan, read_execution, to_page  # noqa: E402
 from report_pages import build_page, runs_page, seconds_table, write_curves  # noqa: E402
 
 from perfnb import study as studies  # noqa: E402
+from perfnb.notebook import nbformat  # noqa: E402
 
 PROJECT = Path(__file__).resolve().parents[1]
 INDEX = "# Index\n"  # Sphinx fills it; the contents need a file of this name
