@@ -74,7 +74,7 @@ TORCH = $(shell grep '^torch==' requirements.lock)
 lock:
 	rm -rf .venv-lock
 	$(PYTHON) -m venv .venv-lock
-	.venv-lock/bin/python -m pip install -qq -e ".[test,cluster]" "$(TORCH)"
+	.venv-lock/bin/python -m pip install -qq -e ".[test,cluster]" "$(or $(TORCH),torch)"
 	echo '# Versions that fit together, as constraints: pip install -e ".[test]" -c requirements.lock' > requirements.lock
 	.venv-lock/bin/python -m pip freeze --all --exclude-editable | \
 	    sed '/^pip==/d; /^nvidia-/d; /^cuda-/d; /^triton==/d; s/+.*//' >> requirements.lock

@@ -4,8 +4,9 @@
 ``                             [--models temp-pix2pix pix2pix]``
 
 Trains models as chapter 05 does, on slices that chapter 04 has left in the folder, three times:
-films begin so that the bolus arrives in the study's frame; they begin as they come, as in the
-paper; they begin as they come, and in training up to four frames earlier or later. Prints for each
+films begin so that the bolus arrives in the study's frame, in training up to `shifting` frames
+earlier or later; they begin as they come, as in the paper; they begin as they come, in training up
+to four frames earlier or later. Prints for each
 the epochs, the tissue MAE and the correlation with the reference at the test patients (means), the
 constant's error beside it, and in how many patients the first way is better (paired Wilcoxon).
 """
@@ -70,6 +71,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     folder = options.home / "data" / options.study / options.cohort
+    if read_scaling(folder).arrival_frame is None:
+        parser.error(f"{folder} was prepared with arrival_frame: null; expected a frame")
     settings = start("05_train", options.study, options.cohort).settings
     for map_name in options.maps:
         for model_name in options.models:

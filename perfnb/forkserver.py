@@ -11,6 +11,7 @@ Only the standard library is imported here: the stand-in must cost next to nothi
 """
 
 import argparse
+import contextlib
 import importlib
 import json
 import os
@@ -189,13 +190,16 @@ def scratch_prefix() -> str:
     Who is killed outright can't remove its own. Names tell the machine too: several may share
     the place.
     """
-    here = f"perfnb-{zlib.crc32(os.uname().nodename.encode()) % 65536:04x}-"
+    told = [os.uname().nodename]
+    with contextlib.suppress(OSError):  # numbers of processes hold within one namespace
+        told.append(str(os.stat("/proc/self/ns/pid").st_ino))
+    here = f"perfnb-{zlib.crc32(' '.join(told).encode()) % 65536:04x}-"
     for folder in Path(tempfile.gettempdir()).glob(f"{here}*-*"):
         try:
             os.kill(int(folder.name.split("-")[2]), 0)
         except ProcessLookupError:
             shutil.rmtree(folder, ignore_errors=True)
-        except (PermissionError, ValueError):  # another user's, or no folder of ours
+        except (PermissionError, ValueError, OverflowError):  # another user's, or none of ours
             continue
     return f"{here}{os.getpid()}-"
 

@@ -220,9 +220,12 @@ def refuse_other_settings(path: Path, found: Mapping, expected: Mapping, advice:
     `advice` is the first of the things to do that the message ends with.
     """
     found, expected = json.loads(json.dumps(dict(found))), json.loads(json.dumps(dict(expected)))
-    names = [k for k in {**found, **expected} if found.get(k) != expected.get(k)]
+    none = "no such setting"  # which is not the same as None
+    names = [k for k in {**found, **expected} if found.get(k, none) != expected.get(k, none)]
     if names:
-        listed = "; ".join(f"{k}: found {found.get(k)}, expected {expected.get(k)}" for k in names)
+        listed = "; ".join(
+            f"{k}: found {found.get(k, none)}, expected {expected.get(k, none)}" for k in names
+        )
         raise ValueError(
             f"{path} was made with other settings ({listed}). {advice}, delete the folder, or keep "
             "your settings in a study file of their own in workflow/studies."

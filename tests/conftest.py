@@ -14,7 +14,7 @@ from perfnb import forkserver
 from perfnb.data.slices import Slices
 
 ROOT = Path(__file__).resolve().parents[1]
-KERNELS = re.compile("tiny_home|run_study|run_chapter|forkserver")
+KERNELS = re.compile("tiny_home|run_study|run_chapter|forkserver|chapters\\.main")
 LONGEST = ("test_workflow", "test_chapters", "test_bad_input", "test_book", "test_own_films")
 
 

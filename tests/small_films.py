@@ -23,10 +23,11 @@ def write_film(
     maps: tuple[str, ...] = tuple(MAPS),
     mask: bool = True,
     affine: np.ndarray = AFFINE,
+    arrival_frame: int = 12,
     **sidecar,
 ) -> Path:
     """Write a film (24, 24, 3, frames) with its times, mask and maps; return its path."""
-    series, truth = small_series(seed=seed, n_frames=frames)
+    series, truth = small_series(seed=seed, n_frames=frames, arrival_frame=arrival_frame)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.nii.gz"
     nib.save(nib.Nifti1Image(series.astype(np.float32), affine), path)
@@ -54,9 +55,9 @@ def reference(map_name: str, truth: dict, seed: int = 0) -> np.ndarray:
 
 
 def write_folder(folder: Path, count: int = 4, **options) -> Path:
-    """Write a folder of films of `count` patients."""
+    """Write a folder of films of `count` patients, whose boluses arrive in different frames."""
     for i in range(count):
-        write_film(folder, f"p{i}", seed=i, **options)
+        write_film(folder, f"p{i}", seed=i, **{"arrival_frame": 9 + 4 * (i % 3)} | options)
     return folder
 
 

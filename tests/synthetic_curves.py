@@ -50,14 +50,16 @@ def reference_object(repetition_time_s=1.4, n_frames=80, echo_time_s=0.029, snr=
     return tissue, sampled(fine, repetition_time_s, n_frames), truth
 
 
-def small_series(snr=50.0, seed=0, repetition_time_s=1.5, n_frames=60, echo_time_s=0.03):
+def small_series(
+    snr=50.0, seed=0, repetition_time_s=1.5, n_frames=60, echo_time_s=0.03, arrival_frame=12
+):
     """A round brain (24, 24, 3) of tissue with one artery, one vein and a delayed quarter.
 
     Returns the series (X, Y, Z, T) and a dict: mask, artery, vein, delayed (X, Y, Z), aif (T,),
     delay_s, bolus_frame.
     """
     rng = np.random.default_rng(seed)
-    fine = arterial_input(repetition_time_s, n_frames, arrival_s=12 * repetition_time_s)
+    fine = arterial_input(repetition_time_s, n_frames, arrival_s=arrival_frame * repetition_time_s)
     fine = 240 * fine / fine.max()
     x, y, _ = np.meshgrid(np.arange(24) - 11.5, np.arange(24) - 11.5, np.arange(3), indexing="ij")
     mask = np.hypot(x, y) < 10
@@ -82,5 +84,5 @@ def small_series(snr=50.0, seed=0, repetition_time_s=1.5, n_frames=60, echo_time
         "delayed": delayed,
         "aif": sampled(fine, repetition_time_s, n_frames),
         "delay_s": {"normal": 1, "delayed": 6},
-        "bolus_frame": 12,
+        "bolus_frame": arrival_frame,
     }

@@ -205,6 +205,16 @@ def test_scaling_of_a_model_is_that_of_the_cohort_it_was_trained_on(films, tmp_p
     assert evaluation.model_scaling(run, "acute").ranges == {"Tmax": (0.0, 11.0)}
 
 
+def test_model_that_learnt_from_slices_prepared_otherwise_is_refused(tmp_path):
+    write_json(tmp_path / "model" / "training.json", {"data": "one"})
+    for told in ("one", "another"):
+        write_json(tmp_path / "slices" / "fingerprint.json", told)
+        if told == "one":
+            evaluation.refuse_other_slices(tmp_path / "model", tmp_path)
+    with pytest.raises(ValueError, match="was not trained on the slices in .* train it again"):
+        evaluation.refuse_other_slices(tmp_path / "model", tmp_path)
+
+
 def test_first_middle_and_last_patient_are_shown():
     assert evaluation.quantile_patients(list("abcde")) == {
         "best": "a",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 from PIL import Image
 
@@ -17,6 +18,7 @@ from perfnb import plots
 PROJECT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PROJECT / "workflow"))
 
+import paper_tables  # noqa: E402
 import print_book  # noqa: E402
 import stills  # noqa: E402
 
@@ -110,3 +112,10 @@ def test_without_latex_one_message_names_the_packages(tmp_path):
 
 def test_the_packages_are_those_that_the_book_names():
     assert print_book.PACKAGES in (PROJECT / "book" / "running.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("rows", ["", f"<tr><td></td><td>{'long words ' * 20}</td></tr>"])
+def test_tables_without_rows_or_with_empty_columns_are_printed(rows):
+    html = f"<table><thead><tr><th></th><th>reasons</th></tr></thead><tbody>{rows}</tbody></table>"
+    printed = paper_tables.to_markdown(BeautifulSoup(html, "html.parser").find("table"))
+    assert "reasons" in printed and printed.count("long words") == rows.count("long words")

@@ -155,7 +155,16 @@ def test_the_same_films_give_the_same_fingerprint_and_others_another(tmp_path, m
     folder = write_folder(tmp_path / "films")
     first = Slices(prepare(folder).data_dir, "train", "Tmax").fingerprint
     assert first == Slices(cohort.data_dir, "train", "Tmax").fingerprint
-    assert first != Slices(prepare(folder, seed=13).data_dir, "train", "Tmax").fingerprint
+    for change in ({"seed": 13}, {"arrival_frame": 14}, {"arrival_frame": None}):
+        assert first != Slices(prepare(folder, **change).data_dir, "train", "Tmax").fingerprint
+
+
+@pytest.mark.parametrize("frame", [0, 2, 32, 90])
+def test_a_frame_of_arrival_that_leaves_no_baseline_or_no_bolus_is_refused(tmp_path, frame):
+    with pytest.raises(
+        ValueError, match=f"arrival_frame={frame}: expected null, or a frame from 3"
+    ):
+        slices.write_cohort(preparation(tmp_path, arrival_frame=frame), [])
 
 
 def test_patients_without_an_artery_wait_in_a_group_of_their_own(tmp_path, monkeypatch):

@@ -125,7 +125,7 @@ def test_broken_manifest_counts_as_unfinished(home, content):
 def test_a_setting_that_only_one_side_has_is_named(home):
     run = studies.start("05_train", "tiny", *MODEL)
     run.write_manifest(home)
-    with pytest.raises(ValueError, match="width: found None, expected 3"):
+    with pytest.raises(ValueError, match="width: found no such setting, expected 3"):
         studies.require(home, "05_train", {**run.settings, "width": 3})
 
 

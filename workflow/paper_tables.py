@@ -23,7 +23,7 @@ def to_markdown(table) -> str:
     body = [[grid.get((i, j), "") for j in range(width)] for i in range(n_head, height)]
     lines = [named, ["---"] * width, *body]
     text = fill_cells("\n".join("| " + " | ".join(line) + " |" for line in lines))
-    if max(len(cell) for line in body for cell in line) < LONG_CELL:
+    if max((len(cell) for line in body for cell in line), default=0) < LONG_CELL:
         return text
     widths = " ".join(str(one) for one in _column_widths([named, *body]))
     return f"```{{table}}\n:class: longtable\n:widths: {widths}\n\n{text}\n```"
@@ -52,7 +52,7 @@ def _column_widths(lines: list[list[str]]) -> list[int]:
         max(len(word) for cell in column for word in f"{cell} .".split()) for column in columns
     ]
     longest = [max(map(len, column)) for column in columns]
-    more = [math.sqrt(long - word) for long, word in zip(longest, words, strict=True)]
+    more = [math.sqrt(max(long - word, 0)) for long, word in zip(longest, words, strict=True)]
     spare = max(LINE - sum(words), 0) / max(sum(more), 1)
     return [round(word + spare * one) for word, one in zip(words, more, strict=True)]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from perfnb.classical.baseline import MIN_BASELINE_FRAMES
 from perfnb.files import write_json
 from perfnb.maps import spec
 
@@ -73,22 +74,31 @@ class Scaling:
         return self.inside("series", begun(series, self.lead(map_name, arrival)), mask)
 
     def lead(self, map_name: str, arrival: int) -> int:
-        """Return by how many frames the network of a map sees a film begin later."""
+        """Return by how many frames the network of a map sees the bolus come later."""
         if self.arrival_frame is None or spec(map_name).counts_from_start:
             return 0
         return self.arrival_frame - int(arrival)
 
 
 def begun(series: np.ndarray, later: int) -> np.ndarray:
-    """Let a film (..., T, H, W) begin some frames later, or earlier where `later` is below 0.
+    """Let all of a film (..., T, H, W) come some frames later, earlier where `later` is below 0.
 
     When the bolus comes says when the injector was started, nothing about the brain. The first or
-    the last frame fills the gap.
+    the last frame fills the gap; what leaves the film at the other end is lost.
     """
     if later == 0:
         return series
     frames = series.shape[-3]
     return np.take(series, np.clip(np.arange(frames) - later, 0, frames - 1), axis=-3)
+
+
+def check_arrival(frame: int | None, frames: int) -> None:
+    """Raise ValueError unless the bolus may arrive in this one of a network's frames."""
+    if frame is not None and not MIN_BASELINE_FRAMES <= frame < frames // 2:
+        raise ValueError(
+            f"arrival_frame={frame}: expected null, or a frame from {MIN_BASELINE_FRAMES} to "
+            f"{frames // 2 - 1}, so that networks see baseline and bolus in {frames} frames"
+        )
 
 
 def read_scaling(folder: Path) -> Scaling:

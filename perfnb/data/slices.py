@@ -21,6 +21,7 @@ from perfnb.data.scaling import (  # noqa: F401 (offered)
     BACKGROUND,
     STORED,
     Scaling,
+    check_arrival,
     read_scaling,
     write_scaling,
 )
@@ -36,7 +37,7 @@ log = logging.getLogger(__name__)
 class Slab:
     """One patient's slices as the networks see them; (Z, T, H, W) and (Z, H, W).
 
-    The film begins `lead` frames later than the scanner's, so that the bolus arrives on time.
+    The bolus comes `lead` frames later than in the scanner's film (earlier where below 0).
     """
 
     patient: str
@@ -160,6 +161,7 @@ def write_cohort(run: Run, cases: Sequence[Case], scaling: Scaling | None = None
             f"trained_on={run['trained_on']!r} is for a folder of films; the cohort {run.cohort} "
             "has patients to train on: leave trained_on out"
         )
+    check_arrival(run["arrival_frame"], run["frames"])
     patients = [case.patient for case in cases]
     if scaling is None:
         split = split_patients(patients, run["split"], run["seed"])

@@ -56,7 +56,7 @@ def draw_shifts(batch_size: int, largest: int, coin: torch.Generator) -> Tensor:
 
 
 def shifted(series: Tensor, shifts: Tensor) -> Tensor:
-    """Let films (N, T, H, W) begin earlier or later; the first or last frame fills the gap.
+    """Let films (N, T, H, W) come earlier or later; the first or last frame fills the gap.
 
     The bolus is found to arrive a frame too early in one film, too late in another. A network
     that never saw that takes a late one for an illness. The paper has none of this.

@@ -13,6 +13,7 @@ from torch import nn
 from perfnb.data.cohorts import find_cases
 from perfnb.data.controls import read_controls
 from perfnb.data.slices import Scaling, Slab, Slices, read_scaling
+from perfnb.files import read_json
 from perfnb.grid import Grid
 from perfnb.metrics.tables import CLASSICAL, COLUMNS, evaluate_patient
 from perfnb.models.checkpoints import load_weights
@@ -48,6 +49,16 @@ def refuse_other_patients(model_dir: Path, test: Slices) -> None:
             f"{model_dir} was trained on other slices than those now in {test.folder}, so its test "
             "patients may be among those it learnt from: run chapter 05_train (06_finetune) again "
             "with restart=True"
+        )
+
+
+def refuse_other_slices(model_dir: Path, data_dir: Path) -> None:
+    """Raise ValueError where a model learnt from other slices: their scaling would not be its."""
+    found = read_json(data_dir / "slices" / "fingerprint.json")
+    if read_json(model_dir / "training.json")["data"] != found:
+        raise ValueError(
+            f"{model_dir} was not trained on the slices in {data_dir}, whose scaling its maps "
+            "would get: give the prepared cohort of its own training, or train it again"
         )
 
 

@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from perfnb.data.slices import BACKGROUND, Scaling, read_scaling
-from perfnb.files import read_json, write_atomic
+from perfnb.files import write_atomic
 from perfnb.maps import spec
 from perfnb.models import voxels
-from perfnb.models.evaluation import load_generator
+from perfnb.models.evaluation import load_generator, refuse_other_slices
 from perfnb.models.folding import fold
 from perfnb.models.temporal import SLOPE
 
@@ -115,7 +115,7 @@ def export_onnx(model_dir: Path, data_dir: Path, path: Path) -> Path:
     """
     _require_onnx()
     made, prepared = (_manifest(folder) for folder in (model_dir, data_dir))
-    _refuse_other_slices(Path(model_dir), Path(data_dir))
+    refuse_other_slices(Path(model_dir), Path(data_dir))
     frames, matrix = (prepared["settings"][name] for name in ("frames", "matrix"))
     generator = load_generator(Path(model_dir), frames)
     drawing = Drawing(generator, read_scaling(data_dir), made["map_name"]).eval()
@@ -144,16 +144,6 @@ def _require_onnx() -> None:
         raise ImportError(
             "the package onnx is missing: pip install -e '.[onnx]' -c requirements.lock"
         ) from error
-
-
-def _refuse_other_slices(model_dir: Path, data_dir: Path) -> None:
-    """Raise ValueError where a model learnt from other slices: their scaling would not be its."""
-    found = read_json(data_dir / "slices" / "fingerprint.json")
-    if read_json(model_dir / "training.json")["data"] != found:
-        raise ValueError(
-            f"{model_dir} was not trained on the slices in {data_dir}, whose scaling its maps "
-            "would get: give the prepared cohort of its own training"
-        )
 
 
 def _manifest(folder: Path) -> dict:
