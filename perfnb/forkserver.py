@@ -116,6 +116,7 @@ def _fork(connection: socket.socket, order: dict, listener: socket.socket) -> bo
 def _become(connection: socket.socket, order: dict) -> None:
     """Turn this fork into the process that was ordered, and run its module to the end."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # the kernel's own children are waited for
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job has none
     os.setsid()
     for output, standard in zip(order["outputs"], (1, 2), strict=True):
         os.dup2(output, standard)

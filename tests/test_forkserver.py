@@ -92,6 +92,25 @@ def test_interrupts_and_status_pass_through_the_stand_in(tmp_path):
         assert subprocess.run([*line, module], cwd=tmp_path, timeout=20).returncode == 1
 
 
+def test_kernels_of_a_background_job_can_be_interrupted(tmp_path):
+    code = (
+        "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN);"  # as a shell does
+        "from perfnb import forkserver; forkserver.LIBRARIES = ();"
+        "server = forkserver.start(); line = [sys.executable, '-I', '-S', forkserver.__file__];"
+        "line += ['kernel', os.environ[forkserver.SOCKET], 'waits'];"
+        "import subprocess; told = subprocess.Popen(line, stdout=subprocess.PIPE, text=True);"
+        "print(told.stdout.readline(), flush=True); told.send_signal(signal.SIGINT);"
+        "print(told.communicate(timeout=20)[0])"
+    )
+    (tmp_path / "waits.py").write_text(
+        "import time\ntry:\n    print('begun', flush=True)\n    time.sleep(60)\n"
+        "except KeyboardInterrupt:\n    print('interrupted', flush=True)\n"
+    )
+    command = [sys.executable, "-c", code]
+    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert found.stdout.split() == ["begun", "interrupted"], found.stderr
+
+
 def test_server_ends_with_its_starter_and_leaves_no_socket(tmp_path):
     code = (
         "from perfnb import forkserver; import os;"
