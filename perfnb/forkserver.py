@@ -40,7 +40,7 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXP
 FIXED = (*THREADS, "PYTHONPATH", "PYTHONHASHSEED")
 BACKEND = "MPLBACKEND", "module://matplotlib_inline.backend_inline"  # as a kernel sets it
 POLL_S = 0.5
-FORKED, REFUSED, DONE, INTERRUPT = b"+", b"-", b".", b"i"
+FORKED, REFUSED, DONE = b"+", b"-", b"."
 
 
 def wanted() -> dict[str, object]:
@@ -129,7 +129,7 @@ def _become(connection: socket.socket, order: dict) -> None:
         sys.modules["numpy"].random.seed()  # forks must not share what none of them has seeded
     ended = threading.Event()
     threading.Thread(target=_obey, args=(connection, ended), daemon=True).start()
-    connection.sendall(FORKED)
+    connection.sendall(FORKED + struct.pack("!I", os.getpid()))
     module, *sys.argv[1:] = order["arguments"]
     sys.path.insert(0, order["folder"])  # as `python -m` does
     try:
@@ -144,11 +144,9 @@ def _become(connection: socket.socket, order: dict) -> None:
 
 
 def _obey(connection: socket.socket, ended: threading.Event) -> None:
-    """Pass interrupts on, and end with the stand-in."""
+    """End with the stand-in."""
     with suppress(OSError):
-        while connection.recv(1) == INTERRUPT:
-            # to the main thread, whose sleep a signal to any other would not end
-            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        connection.recv(1)
     if not ended.is_set():
         os._exit(143)
 
@@ -159,11 +157,23 @@ def _obey(connection: socket.socket, ended: threading.Event) -> None:
 def stand_in(path: str, arguments: list[str]) -> int:
     """Have a module run by a fork of the server and wait for its end; the exit status."""
     parent = os.getppid()
+    fork, early = [], []
+
+    def interrupt(*_) -> None:
+        # From here, not from a thread of the fork: that gets its turn when the main thread is about
+        # to wait, and a signal just before a wait does not end it.
+        with suppress(ProcessLookupError):
+            os.kill(fork[0], signal.SIGINT) if fork else early.append(True)
+
     with socket.socket(socket.AF_UNIX) as connection:
-        before = signal.signal(signal.SIGINT, lambda *_: connection.sendall(INTERRUPT))
-        if not _order(connection, path, arguments):
+        before = signal.signal(signal.SIGINT, interrupt)
+        number = _order(connection, path, arguments)
+        if number is None:
             signal.signal(signal.SIGINT, before)
             os.execv(sys.executable, [sys.executable, "-m", *arguments])
+        fork.append(number)
+        if early:
+            interrupt()
         while os.getppid() == parent:
             if select.select([connection], [], [], POLL_S)[0]:
                 with suppress(ConnectionError):
@@ -172,17 +182,18 @@ def stand_in(path: str, arguments: list[str]) -> int:
     return 143
 
 
-def _order(connection: socket.socket, path: str, arguments: list[str]) -> bool:
-    """Ask the server for a fork; return whether there is one."""
+def _order(connection: socket.socket, path: str, arguments: list[str]) -> int | None:
+    """Ask the server for a fork; return its process number, None where there is none."""
     order = {"wanted": wanted(), "arguments": arguments, "folder": os.getcwd()}
     text = json.dumps({**order, "environment": dict(os.environ)}).encode()
     try:
         connection.connect(path)
         socket.send_fds(connection, [struct.pack("!I", len(text))], [1, 2])
         connection.sendall(text)
-        return connection.recv(1) == FORKED
+        reply = connection.recv(5)
+        return struct.unpack("!I", reply[1:])[0] if reply[:1] == FORKED else None
     except OSError:
-        return False
+        return None
 
 
 def scratch_prefix() -> str:

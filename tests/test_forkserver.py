@@ -75,7 +75,7 @@ def test_forks_share_no_random_numbers(write):
 
 def test_interrupts_and_status_pass_through_the_stand_in(tmp_path):
     (tmp_path / "ends.py").write_text(
-        "import time\ntry:\n    print('begun', flush=True)\n    time.sleep(60)\n"
+        "import time\ntry:\n    print('begun', flush=True)\n    any(map(time.sleep, [0.1] * 600))\n"
         "except KeyboardInterrupt:\n    print('interrupted', flush=True)\n"
     )
     (tmp_path / "dies.py").write_text("import os; os.kill(os.getpid(), 9)")
@@ -95,19 +95,21 @@ def test_interrupts_and_status_pass_through_the_stand_in(tmp_path):
 def test_kernels_of_a_background_job_can_be_interrupted(tmp_path):
     code = (
         "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN);"  # as a shell does
-        "from perfnb import forkserver; forkserver.LIBRARIES = ();"
+        "from perfnb import forkserver; "
         "server = forkserver.start(); line = [sys.executable, '-I', '-S', forkserver.__file__];"
-        "line += ['kernel', os.environ[forkserver.SOCKET], 'waits'];"
+        "place = os.environ[forkserver.SOCKET]; import time;"
+        "any(os.path.exists(place) or time.sleep(0.1) for _ in range(600));"
+        "line += ['kernel', place, 'waits'];"
         "import subprocess; told = subprocess.Popen(line, stdout=subprocess.PIPE, text=True);"
         "print(told.stdout.readline(), flush=True); told.send_signal(signal.SIGINT);"
         "print(told.communicate(timeout=20)[0])"
     )
     (tmp_path / "waits.py").write_text(
-        "import time\ntry:\n    print('begun', flush=True)\n    time.sleep(60)\n"
+        "import time\ntry:\n    print('begun', flush=True)\n    any(map(time.sleep, [0.1] * 600))\n"
         "except KeyboardInterrupt:\n    print('interrupted', flush=True)\n"
     )
     command = [sys.executable, "-c", code]
-    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=180)
     assert found.stdout.split() == ["begun", "interrupted"], found.stderr
 
 
