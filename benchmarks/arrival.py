@@ -6,9 +6,9 @@
 Trains models as chapter 05 does, on slices that chapter 04 has left in the folder, three times:
 films begin so that the bolus arrives in the study's frame, in training up to `shifting` frames
 earlier or later; they begin as they come, as in the paper; they begin as they come, in training up
-to four frames earlier or later. Prints for each
-the epochs, the tissue MAE and the correlation with the reference at the test patients (means), the
-constant's error beside it, and in how many patients the first way is better (paired Wilcoxon).
+to four frames earlier or later. Prints for each the epochs, the tissue MAE and the correlation with
+the reference at the test patients (means), the constant's error beside it, and in how many patients
+the first way is better (paired Wilcoxon).
 """
 
 import argparse

@@ -65,7 +65,7 @@ def write_slices(folder: Path, patients: int) -> None:
         for row in stored:
             row[...] = mask if name == "mask" else draw.random(shape, np.float32) * mask
     names = [f"p{i:03}" for i in range(patients)]
-    rows = [(name, z, 12) for name in names for z in range(SLICES)]
+    rows = [(name, z, 9 + i % 7) for i, name in enumerate(names) for z in range(SLICES)]
     index = pd.DataFrame(rows, columns=["patient", "z", "arrival"])
     index.to_csv(folder / "slices/index.csv", index=False)
     (folder / "slices" / "fingerprint.json").write_text('"random"')

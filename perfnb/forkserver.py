@@ -11,7 +11,6 @@ Only the standard library is imported here: the stand-in must cost next to nothi
 """
 
 import argparse
-import contextlib
 import importlib
 import json
 import os
@@ -128,7 +127,7 @@ def _become(connection: socket.socket, order: dict) -> None:
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed()  # forks must not share what none of them has seeded
     ended = threading.Event()
-    threading.Thread(target=_obey, args=(connection, ended), daemon=True).start()
+    threading.Thread(target=_watch, args=(connection, ended), daemon=True).start()
     connection.sendall(FORKED + struct.pack("!I", os.getpid()))
     module, *sys.argv[1:] = order["arguments"]
     sys.path.insert(0, order["folder"])  # as `python -m` does
@@ -143,7 +142,7 @@ def _become(connection: socket.socket, order: dict) -> None:
         connection.sendall(DONE)
 
 
-def _obey(connection: socket.socket, ended: threading.Event) -> None:
+def _watch(connection: socket.socket, ended: threading.Event) -> None:
     """End with the stand-in."""
     with suppress(OSError):
         connection.recv(1)
@@ -203,7 +202,7 @@ def scratch_prefix() -> str:
     the place.
     """
     told = [os.uname().nodename]
-    with contextlib.suppress(OSError):  # numbers of processes hold within one namespace
+    with suppress(OSError):  # numbers of processes hold within one namespace
         told.append(str(os.stat("/proc/self/ns/pid").st_ino))
     here = f"perfnb-{zlib.crc32(' '.join(told).encode()) % 65536:04x}-"
     for folder in Path(tempfile.gettempdir()).glob(f"{here}*-*"):

@@ -282,8 +282,7 @@ def test_weights_that_do_not_fit_and_folders_of_other_settings_are_refused(train
 def test_slices_prepared_anew_do_not_score_a_model_that_knows_them(trained, films):
     run, *_ = trained
     prepare(films, seed=99)
-    test = Slices(run.data_dir, "test", "Tmax")
-    refused(lambda: evaluation.refuse_other_patients(run.run_dir, test),
+    refused(lambda: evaluation.refuse_other_slices(run.run_dir, run.data_dir),
             "trained on other slices", "restart=True")  # fmt: skip
 
 

@@ -71,4 +71,7 @@ def test_agreement_counts_volumes_of_all_and_overlaps_of_large_lesions():
     assert "rule" not in found
     told = lesions.agreement(pd.DataFrame(rows).assign(rule="Tmax > 3 s"), 0, ["all"])
     assert list(told["rule"]) == ["Tmax > 3 s"]
+    shown = lesions.as_text(told).loc[("acute", "all")]
+    assert shown["rule"] == "Tmax > 3 s" and shown["Dice"] == "1.00 [1.00,\u00a01.00]"
+    assert lesions.as_text(told[:0]).empty
     assert found.loc["half", "limits_low"] < found.loc["half", "difference_ml"]

@@ -60,5 +60,5 @@ def test_patients_without_a_ceiling_do_not_count():
     none = skill.skill_table(full[full["model"] != "noise-free teacher"], 0).iloc[0]
     assert none["note"] == "no patient has a ceiling" and np.isnan(none["skill"])
     text = skill.as_text(skill.skill_table(full, 0))
-    assert text.loc[("acute", "Tmax", "pix2pix"), "MAE, truth"] == "0.50 [0.50, 0.50]"
+    assert text.loc[("acute", "Tmax", "pix2pix"), "MAE, truth"] == "0.50 [0.50,\u00a00.50]"
     assert skill.as_text(skill.skill_table(full[:0], 0)).empty

@@ -85,3 +85,10 @@ def test_t_interval_covers_as_often_as_it_says_where_the_bootstrap_does_not():
     assert statistics.t_interval(np.full(5, 2.0), np.full(6, 0.5)) == (1.5, 1.5)
     with pytest.raises(ValueError, match="at least 2 patients"):
         statistics.t_interval(np.array([1.0]))
+
+
+def test_a_value_is_written_with_the_ends_of_its_interval_if_it_has_any():
+    assert statistics.interval_text(0.5, 0.25, 0.75) == "0.50 [0.25,\u00a00.75]"
+    assert statistics.interval_text(-3.0, -9.96, 4.0, digits=1) == "-3.0 [-10.0,\u00a04.0]"
+    assert statistics.interval_text(0.5, np.nan, np.nan) == "0.50"
+    assert statistics.interval_text(np.nan, np.nan, np.nan) == "–"

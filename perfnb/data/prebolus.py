@@ -101,7 +101,7 @@ def features(before: np.ndarray, mask: np.ndarray) -> np.ndarray:
 def _before(slab: Slab, row: pd.Series) -> np.ndarray:
     """Frames [first, last) of the scanner's film (Z, T, H, W), as far as the slab holds them."""
     first, last = (int(row[f"baseline_{end}"]) + slab.lead for end in ("first", "last"))
-    return slab.series[:, max(first, 0) : max(last, 1)]
+    return slab.series[:, max(first, 0) : last]
 
 
 def _smooth(values: np.ndarray, mask: np.ndarray, width: float) -> np.ndarray:

@@ -147,6 +147,27 @@ def agreement(rows: pd.DataFrame, seed: int, order: Sequence[str]) -> pd.DataFra
     return pd.DataFrame(found)
 
 
+def as_text(found: pd.DataFrame) -> pd.DataFrame:
+    """Lay what `agreement` found out for print, each interval beside its value."""
+    if found.empty:
+        return found
+
+    def ranged(*names: str, digits: int) -> list[str]:
+        return [statistics.interval_text(*row, digits) for row in found[list(names)].to_numpy()]
+
+    rule = {"rule": found["rule"]} if "rule" in found else {}
+    columns = {
+        "n": found["n"],
+        "true [ml]": found["true_ml"].map("{:.1f}".format),
+        "difference [ml]": ranged("difference_ml", "limits_low", "limits_high", digits=1),
+        "absolute [ml]": found["absolute_ml"].map("{:.1f}".format),
+        "large": found["large"],
+        "Dice": ranged("dice", "dice_low", "dice_high", digits=2),
+    }
+    keys = [found["cohort"], found["method"]]
+    return pd.DataFrame(rule | columns).set_index(keys)
+
+
 def _agreement(part: pd.DataFrame, seed: int) -> dict[str, float]:
     """Agreement of one method's lesions with the true ones."""
     difference = part["ml"] - part["true_ml"]

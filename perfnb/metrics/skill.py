@@ -112,12 +112,7 @@ def as_text(found: pd.DataFrame) -> pd.DataFrame:
     """Lay skills out for print: a row per cohort, map and model, a column per question."""
     if found.empty:
         return found
-    cells = [
-        f"{row['skill']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
-        if np.isfinite(row["skill"])
-        else "–"
-        for _, row in found.iterrows()
-    ]
+    cells = [statistics.interval_text(*row) for row in found[["skill", "low", "high"]].to_numpy()]
     names = [
         f"{row['measure'].removesuffix('_physical')}, {row['against']}"
         for _, row in found.iterrows()

@@ -183,3 +183,14 @@ def _check_values(values: np.ndarray, level: float) -> None:
         )
     if not 0 < level < 1:
         raise ValueError(f"level={level}, expected a number between 0 and 1, such as 0.95")
+
+
+def interval_text(value: float, low: float, high: float, digits: int = 2) -> str:
+    """Write a value with its interval, as in "0.50 [0.31, 0.72]"; "–" where there is no value.
+
+    The interval's ends stay on one line. Without finite ends the value stands alone.
+    """
+    if not np.isfinite(value):
+        return "–"
+    ends = f" [{low:.{digits}f},\u00a0{high:.{digits}f}]" if np.isfinite(low + high) else ""
+    return f"{value:.{digits}f}{ends}"

@@ -38,27 +38,17 @@ def require_model(run: Run, trained_on: str) -> Path:
     return require(model.run_dir, model.chapter, model.settings)
 
 
-def refuse_other_patients(model_dir: Path, test: Slices) -> None:
-    """Raise ValueError if a model was trained on other slices than those now prepared.
-
-    After a new preparation a test patient may be one that the old weights have learnt from.
-    """
-    trained = json.loads((model_dir / "training.json").read_text())["data"]
-    if trained != test.fingerprint:
-        raise ValueError(
-            f"{model_dir} was trained on other slices than those now in {test.folder}, so its test "
-            "patients may be among those it learnt from: run chapter 05_train (06_finetune) again "
-            "with restart=True"
-        )
-
-
 def refuse_other_slices(model_dir: Path, data_dir: Path) -> None:
-    """Raise ValueError where a model learnt from other slices: their scaling would not be its."""
-    found = read_json(data_dir / "slices" / "fingerprint.json")
-    if read_json(model_dir / "training.json")["data"] != found:
+    """Raise ValueError if a model was trained on other slices than those now in a cohort's folder.
+
+    Their scaling would not be its own, and a test patient may be one that it has learnt from.
+    """
+    slices = data_dir / "slices"
+    if read_json(model_dir / "training.json")["data"] != read_json(slices / "fingerprint.json"):
         raise ValueError(
-            f"{model_dir} was not trained on the slices in {data_dir}, whose scaling its maps "
-            "would get: give the prepared cohort of its own training, or train it again"
+            f"{model_dir} was trained on other slices than those now in {slices}: their scaling "
+            "differs, and test patients may be among those it learnt from. Run chapter 05_train "
+            "(06_finetune) again with restart=True, or give the prepared cohort of its training"
         )
 
 

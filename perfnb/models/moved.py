@@ -80,9 +80,9 @@ def load_generators(
         for model in models:
             own = run.sibling("07_evaluate", map_name=name, model_name=model)
             folder = evaluation.require_model(own, own.cohort)
-            test = Slices(own.data_dir, "test", name)
-            evaluation.refuse_other_patients(folder, test)
-            found[name, model] = evaluation.load_generator(folder, test.frames, device)
+            evaluation.refuse_other_slices(folder, own.data_dir)
+            frames = Slices(own.data_dir, "test", name).frames
+            found[name, model] = evaluation.load_generator(folder, frames, device)
     return found
 
 
