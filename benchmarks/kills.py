@@ -118,13 +118,19 @@ def killed_at_stage(data: Path, folder: Path, stage: str, name: str, nth: int) -
     return first == -signal.SIGKILL and again == 0
 
 
-def killed_after(data: Path, folder: Path, seconds: float, how: int) -> bool:
-    """Train, kill it after some seconds, and train again; return whether both went as planned."""
-    folder.mkdir(parents=True)
-    child = in_child(lambda: train(data, folder))
-    time.sleep(seconds)
-    os.kill(child, how)
-    return ended(child) == -how and ended(in_child(lambda: train(data, folder))) == 0
+def killed_at_random(data: Path, folder: Path, draw: random.Random, lasts: float, how: int) -> bool:
+    """Train, kill it at a random moment, and train again; return whether it then came to its end.
+
+    A training that had ended before the kill does not count: another one is begun.
+    """
+    while True:
+        folder.mkdir(parents=True)
+        child = in_child(lambda: train(data, folder))
+        time.sleep(draw.uniform(0.1, 0.9) * lasts)
+        os.kill(child, how)
+        if ended(child) == -how:
+            return ended(in_child(lambda: train(data, folder))) == 0
+        shutil.rmtree(folder)
 
 
 def same(folder: Path, whole: Path) -> bool:
@@ -214,7 +220,7 @@ def main() -> None:
         for i in range(options.random):
             how = signal.SIGTERM if i % 5 == 4 else signal.SIGKILL
             folder = home / f"random{i}"
-            hit = killed_after(data, folder, draw.uniform(0.1, 0.9) * lasts, how)
+            hit = killed_at_random(data, folder, draw, lasts, how)
             rows.append(told(f"random {how.name}", hit, same(folder, whole), done_twice(folder)))
         rows += batch(home, options.batch, draw)
     table = pd.DataFrame(rows, columns=["kill", "hit", "equal", "epochs done twice"])
