@@ -63,6 +63,21 @@ def test_cause_that_tells_nothing_has_no_correlation(cause):
     assert np.isnan(found["rho"]) and np.isnan(found["p"])
 
 
+def test_group_in_which_a_cause_does_not_vary_is_left_out():
+    a, b = rng().standard_normal((2, 20))
+    own = causes.rank_correlation(a[:10], (a + b)[:10], ["acute"] * 10, seed=1)
+    groups = ["acute"] * 10 + ["chronic"] * 10
+    both = causes.rank_correlation(np.where(np.arange(20) < 10, a, 0), a + b, groups, seed=1)
+    assert both["n"] == 10 and both["rho"] == pytest.approx(own["rho"])
+
+
+def test_correction_is_for_all_rows():
+    table = pd.concat([shapes(3.0), shapes(0.0).assign(map="CBF")])
+    found = causes.search(table, list(robustness.AIF_SHAPE), "SSIM", seed=1, repeats=500)
+    assert len(found) == 2 * len(robustness.AIF_SHAPE)
+    assert found["p_holm"].min() == pytest.approx(len(found) * found["p"].min())
+
+
 def test_search_names_the_cause_and_no_other():
     table = shapes(3.0)
     found = causes.search(table, list(robustness.AIF_SHAPE), "SSIM", seed=1)

@@ -23,7 +23,8 @@ def rank_correlation(
     Parameters
     ----------
     cause, outcome : float arrays, shape (patients,)
-        Patients with a NaN in either are left out, and groups of fewer than four with them.
+        Patients with a NaN in either are left out, and with them groups of fewer than four and
+        groups in which one of the two does not vary.
     groups : strings, shape (patients,)
         Such as the cohort.
     seed : int
@@ -34,8 +35,8 @@ def rank_correlation(
     Returns
     -------
     dict
-        n, rho, its 95 % interval low..high (Fisher's z), and the two-sided p. All but n are NaN
-        where no group is left or one of the two does not vary.
+        n of the groups that are left, rho, its 95 % interval low..high (Fisher's z), and the
+        two-sided p. All but n are NaN where no group is left.
     """
     cause, outcome = np.asarray(cause, float), np.asarray(outcome, float)
     groups = np.asarray(groups)
@@ -47,6 +48,7 @@ def rank_correlation(
     known = np.isfinite(cause) & np.isfinite(outcome)
     parts = [known & (groups == name) for name in np.unique(groups)]
     parts = [part for part in parts if part.sum() >= MIN_PATIENTS]
+    parts = [part for part in parts if np.ptp(cause[part]) > 0 and np.ptp(outcome[part]) > 0]
     n = int(sum(part.sum() for part in parts))
     nothing = {"n": n, "rho": np.nan, "low": np.nan, "high": np.nan, "p": np.nan}
     if not parts:
@@ -54,8 +56,6 @@ def rank_correlation(
     a = np.concatenate([_ranks(cause[part]) for part in parts])
     b = np.concatenate([_ranks(outcome[part]) for part in parts])
     size = np.sqrt((a**2).sum() * (b**2).sum())
-    if size == 0:
-        return nothing
     rho = float(a @ b / size)
     rng, shuffled, first = np.random.default_rng(seed), [], 0
     for part in parts:
@@ -74,7 +74,7 @@ def search(
     causes: Sequence[str],
     outcome: str,
     seed: int,
-    family: Sequence[str] = ("model", "map"),
+    by: Sequence[str] = ("model", "map"),
     repeats: int = 5000,
 ) -> pd.DataFrame:
     """Ask of every cause whether patients who have more of it have more of the outcome.
@@ -82,35 +82,35 @@ def search(
     Parameters
     ----------
     table : DataFrame
-        One row per patient and combination of `family`: columns cohort, those of `family`,
-        `causes` and `outcome`.
+        One row per patient and combination of `by`: columns cohort, those of `by`, `causes` and
+        `outcome`.
     causes : list of str
         Columns.
     outcome : str
         Column.
     seed, repeats : int
         As in `rank_correlation`.
-    family : list of str
-        Columns; all causes of one combination share Holm's correction.
+    by : list of str
+        Columns; every combination is asked of its own.
 
     Returns
     -------
     DataFrame
-        The columns of `family`, cause, outcome, n, rho, low, high, p, p_holm.
+        The columns of `by`, cause, outcome, n, rho, low, high, p, and p_holm, corrected for all
+        rows.
     """
-    lost = [name for name in ("cohort", *family, *causes, outcome) if name not in table]
+    lost = [name for name in ("cohort", *by, *causes, outcome) if name not in table]
     if lost:
         raise ValueError(f"the table has no columns {lost}; it has {list(table.columns)}")
     rows = []
-    for key, part in table.groupby(list(family), sort=False):
-        head = dict(zip(family, key, strict=True)) | {"outcome": outcome}
+    for key, part in table.groupby(list(by), sort=False):
+        head = dict(zip(by, key, strict=True)) | {"outcome": outcome}
         for cause in causes:
             found = rank_correlation(part[cause], part[outcome], part["cohort"], seed, repeats)
             rows.append({**head, "cause": cause, **found})
-    columns = (*family, "outcome", "cause", "n", "rho", "low", "high", "p")
+    columns = (*by, "outcome", "cause", "n", "rho", "low", "high", "p")
     found = pd.DataFrame(rows, columns=list(columns))
-    found["p_holm"] = found.groupby(list(family), sort=False)["p"].transform(statistics.holm)
-    return found
+    return found.assign(p_holm=statistics.holm(found["p"]))
 
 
 def tell(found: pd.DataFrame, names: Mapping[str, str] | None = None, level: float = 0.05) -> str:
@@ -144,8 +144,6 @@ def tell(found: pd.DataFrame, names: Mapping[str, str] | None = None, level: flo
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks, centred and scaled to one variance whatever the group's size; 0 for constants."""
+    """Ranks, centred and scaled to one variance whatever the group's size."""
     ranks = stats.rankdata(values)
-    ranks = ranks - ranks.mean()
-    spread = ranks.std()
-    return ranks / spread if spread > 0 else ranks
+    return (ranks - ranks.mean()) / ranks.std()

@@ -99,10 +99,9 @@ def judge_f9(patients: pd.DataFrame, seed: int, repeats: int = 5000) -> dict[str
     rows = patients[patients["model"] == NETWORKS[1]]
     rule = F9["rule"].format(striking=STRIKING)
     found = causes.search(rows, list(AIF_SHAPE), "SSIM", seed, ("model", "map"), repeats)
-    found = found[found["p"].notna()].copy()
+    found = found[found["p"].notna()]
     if found.empty:
         return F9 | {"rule": rule, "measured": "too few patients", "verdict": "undecided"}
-    found["p_holm"] = statistics.holm(found["p"])
     clear = found[(found["rho"].abs() >= STRIKING) & (found["p_holm"] < LEVEL)]
     inside = (found["low"] > -STRIKING) & (found["high"] < STRIKING)
     top = found.loc[found["rho"].abs().idxmax()]
