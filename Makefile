@@ -2,7 +2,8 @@
 # make pdf      the book on paper; needs LaTeX        make figures  all figures in one zip, for slides
 # make test     run the tests
 # make lint     check style, formatting and import layers         make format   repair the first two
-# make clean    remove what a study made                          make lock     write requirements.lock anew
+# make clean    remove what a study made, models of your own films too
+# make lock     write requirements.lock anew
 
 STUDY ?= small
 CORES ?= 2
@@ -56,6 +57,8 @@ format: $(INSTALLED)
 	ruff format
 
 clean:
+	@test -n "$(filter $(STUDY),$(basename $(notdir $(wildcard workflow/studies/*.yml))))" || \
+	    { echo "make clean: STUDY='$(STUDY)' is none of workflow/studies; nothing was removed" >&2; exit 2; }
 	rm -rf $(foreach folder,data runs results logs _build,"$(PERFNB_HOME)/$(folder)/$(STUDY)")
 
 # The stamp is written last: an installation that was cut short is taken up again.

@@ -83,11 +83,11 @@ def reserve(path: Path) -> None:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
-@contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Make a folder and hold its lock: two runs must not write into one folder.
+def hold(folder: Path, again: bool = False) -> FileLock:
+    """Make a folder and take its lock: two runs must not write into one folder.
 
-    Removes what a killed run left half written.
+    It is free after `release(force=True)`, or with this process's end. With `again`, a process
+    that holds it already gets it at once: a notebook may run a second time.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def alone_in(folder: Path) -> Iterator[None]:
     """
     with explain_unwritable(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock", timeout=LOCK_SECONDS)
+        lock = FileLock(folder / ".lock", timeout=LOCK_SECONDS, is_singleton=again)
         try:
             lock.acquire()
         except Timeout as error:
@@ -104,6 +104,13 @@ def alone_in(folder: Path) -> Iterator[None]:
                 f"another run has been working in {folder} for {LOCK_SECONDS} s: wait until it "
                 "ends, or end it"
             ) from error
+    return lock
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold a folder's lock (`hold`), and remove what a killed run left half written."""
+    lock = hold(folder)
     try:
         for left in folder.glob(".*.partial*"):  # by a run that was killed while it wrote
             left.unlink()

@@ -227,6 +227,13 @@ def test_times_given_in_ms_are_refused(films):
             "repetition_time_s=1500.0 of p0.nii.gz .given.", "divide by 1000")  # fmt: skip
 
 
+@pytest.mark.parametrize("patient", ["p1", "p3"])
+def test_films_of_several_repetition_times_are_refused(films, patient):
+    times = json.dumps({"RepetitionTime": 2.22, "EchoTime": 0.03})
+    (films / f"{patient}.json").write_text(times)
+    refused(lambda: prepare(films), patient, "2.22 s", "expected 1.5 s", "frames, not seconds")
+
+
 @pytest.mark.parametrize("keep", [0, 1, 2])
 def test_cohort_too_small_to_split_is_refused(films, keep):
     for path in films.iterdir():

@@ -41,6 +41,9 @@ def test_file_draws_what_torch_draws(splits, tmp_path, model_name, upsampling):
     generator = model(tmp_path, model_name, upsampling, slices.fingerprint)
     path = export.export_onnx(tmp_path, slices.folder, tmp_path / "Tmax.onnx")
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    told = session.get_modelmeta().custom_metadata_map
+    assert (told["map"], told["unit"], told["frames"], told["matrix"]) == ("Tmax", "s", "64", "64")
+    assert float(told["repetition_time_s"]) == slices.scaling.repetition_time_s
     lowest, highest = slices.scaling.ranges["Tmax"]
     for count, lead in zip((3, 1), LEADS, strict=True):  # not the slices it was written with
         slab = slices.patient(slices.patients[0])
@@ -72,7 +75,9 @@ def test_file_that_moves_no_film_asks_for_no_arrival(splits, tmp_path, map_name,
 
 def test_scaling_of_another_cohort_is_refused(splits, tmp_path):
     model(tmp_path, "pix2pix", "transpose", "of other slices")
-    with pytest.raises(ValueError, match="was not trained on the slices in .*whose scaling"):
+    with pytest.raises(
+        ValueError, match="was trained on other slices than those now in .* their scaling"
+    ):
         export.export_onnx(tmp_path, splits[0].folder, tmp_path / "Tmax.onnx")
     assert not (tmp_path / "Tmax.onnx").exists()
 

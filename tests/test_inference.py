@@ -46,6 +46,19 @@ def test_prediction_is_the_network_in_the_brain_and_background_outside(generator
     np.testing.assert_allclose(drawn[mask], expected[mask], atol=1e-5)
 
 
+def test_mask_may_be_of_numbers_and_cover_the_first_corner(generator):
+    series, mask = patient()
+    mask[:, :20, :30] = True
+    expected = predict(generator, series, mask)
+    np.testing.assert_array_equal(predict(generator, series, mask.astype(np.uint8)), expected)
+
+
+def test_film_of_other_length_is_refused(generator):
+    series, mask = patient()
+    with pytest.raises(ValueError, match="a film of 80 frames; this network sees 64"):
+        predict(generator, np.pad(series, [(0, 0), (0, 16), (0, 0), (0, 0)]), mask)
+
+
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_prediction_does_not_depend_on_the_batch(generator, monkeypatch, size):
     series, mask = patient()

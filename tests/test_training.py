@@ -448,6 +448,16 @@ def test_folder_in_use_is_refused_after_waiting(fit, tmp_path, monkeypatch):
             fit()
 
 
+def test_notebook_that_runs_again_keeps_its_folder_and_nobody_else_gets_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "LOCK_SECONDS", 0.1)
+    files.hold(tmp_path, again=True)
+    lock = files.hold(tmp_path, again=True)
+    with pytest.raises(TimeoutError, match="another run has been working in"):
+        files.hold(tmp_path)
+    lock.release(force=True)
+    files.hold(tmp_path).release()
+
+
 def test_folder_in_use_is_waited_for(tmp_path):
     held, ended = threading.Event(), []
 

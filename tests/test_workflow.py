@@ -248,3 +248,17 @@ def test_one_core_gives_the_same_scores_as_two_to_the_last_digit(tiny_home, run_
     for folder in scores:
         one, two = (home / folder / "metrics.csv" for home in (tmp_path, tiny_home))
         assert one.read_bytes() == two.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["", "nothing", "../studies/small"])
+def test_clean_removes_nothing_of_a_study_that_is_not_there(tmp_path, name):
+    kept = tmp_path / "data" / "small" / "film.nii"
+    kept.parent.mkdir(parents=True)
+    kept.touch()
+    make = ["make", "-f", str(ROOT / "Makefile"), "clean", f"STUDY={name}"]
+    (tmp_path / "workflow").symlink_to(ROOT / "workflow")
+    environment = {**os.environ, "PERFNB_HOME": str(tmp_path)}
+    told = subprocess.run(make, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert told.returncode and "nothing was removed" in told.stderr and kept.exists()
+    done = subprocess.run([*make[:-1], "STUDY=small"], cwd=tmp_path, env=environment)
+    assert done.returncode == 0 and not kept.exists()

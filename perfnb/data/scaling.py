@@ -13,6 +13,7 @@ from perfnb.files import write_json
 from perfnb.maps import spec
 
 BACKGROUND = np.float32(-1)
+SAME_TIME = 0.05  # by how much repetition times may differ
 STORED = np.float16  # of prepared series: half the disk, and far finer than their noise
 
 
@@ -27,10 +28,13 @@ class Scaling:
     arrival_frame : int, optional
         Frame in which the bolus arrives in every film that a network sees, but for maps that
         count from the film's start. None, as in the paper: films begin as they come.
+    repetition_time_s : float, optional
+        Of the training films: networks count frames, not seconds. None: not known.
     """
 
     ranges: Mapping[str, tuple[float, float]]
     arrival_frame: int | None = None
+    repetition_time_s: float | None = None
 
     def forward(self, name: str, values: np.ndarray) -> np.ndarray:
         """Scale physical values of the series or a map."""
@@ -101,15 +105,29 @@ def check_arrival(frame: int | None, frames: int) -> None:
         )
 
 
+def check_repetition_time(patient: str, found_s: float, expected_s: float) -> None:
+    """Raise ValueError unless a film was taken as fast as those that a network learns from."""
+    if abs(found_s / expected_s - 1) > SAME_TIME:
+        raise ValueError(
+            f"{patient}: repetition time {found_s:g} s, expected {expected_s:g} s as in the films "
+            f"that the network learns from (within {SAME_TIME:.0%}): it sees frames, not seconds. "
+            "Resample the film in time, or train on films like it, in a folder of their own"
+        )
+
+
 def read_scaling(folder: Path) -> Scaling:
     """Read a prepared cohort's scaling."""
     told = json.loads((Path(folder) / "scaling.json").read_text())
     ranges = {name: tuple(limits) for name, limits in told["ranges"].items()}
-    return Scaling(ranges, told["arrival_frame"])
+    return Scaling(ranges, told["arrival_frame"], told["repetition_time_s"])
 
 
 def write_scaling(folder: Path, scaling: Scaling) -> None:
     """Write a cohort's scaling for `read_scaling`."""
     ranges = {name: list(limits) for name, limits in scaling.ranges.items()}
-    told = {"ranges": ranges, "arrival_frame": scaling.arrival_frame}
+    told = {
+        "ranges": ranges,
+        "arrival_frame": scaling.arrival_frame,
+        "repetition_time_s": scaling.repetition_time_s,
+    }
     write_json(Path(folder) / "scaling.json", told)

@@ -22,6 +22,7 @@ from perfnb.data.scaling import (  # noqa: F401 (offered)
     STORED,
     Scaling,
     check_arrival,
+    check_repetition_time,
     read_scaling,
     write_scaling,
 )
@@ -155,6 +156,12 @@ def write_cohort(run: Run, cases: Sequence[Case], scaling: Scaling | None = None
     -------
     DataFrame
         One row a patient.
+
+    Raises
+    ------
+    ValueError
+        Films of several repetition times, or of another than the models' own; settings that don't
+        fit; no patient left for a split; maps that are one value.
     """
     if scaling is not None and run.cohort in COHORTS:
         raise ValueError(
@@ -170,8 +177,10 @@ def write_cohort(run: Run, cases: Sequence[Case], scaling: Scaling | None = None
     folder = run.data_dir
     with _draft(folder) as draft:
         arrays = _open_arrays(draft, len(cases), run)
-        table, ranges = _fill(arrays, cases, run, split)
-        scaling = scaling or Scaling({n: tuple(r) for n, r in ranges.items()}, run["arrival_frame"])
+        table, ranges = _fill(arrays, cases, run, split, scaling and scaling.repetition_time_s)
+        ranges = {name: tuple(limits) for name, limits in ranges.items()}
+        times_s = (run["arrival_frame"], float(table.repetition_time_s.median()))
+        scaling = scaling or Scaling(ranges, *times_s)
         members = {s: table.patient[table.split == s].to_list() for s in (*SPLITS, NO_AIF)}
         _check_splits(members, split, of_own=run["trained_on"] is None)
         _check_scaling(scaling)
@@ -204,12 +213,21 @@ def _draft(folder: Path) -> Iterator[Path]:
 
 
 def _fill(
-    arrays: Mapping[str, np.ndarray], cases: Sequence[Case], run: Run, split: Mapping
+    arrays: Mapping[str, np.ndarray],
+    cases: Sequence[Case],
+    run: Run,
+    split: Mapping,
+    repetition_time_s: float | None,
 ) -> tuple[pd.DataFrame, dict[str, list[float]]]:
-    """Prepare every patient into `arrays`; return a row a patient and the training ranges."""
+    """Prepare every patient into `arrays`; return a row a patient and the training ranges.
+
+    All films must have this repetition time, or that of the first one.
+    """
     rows, ranges = [], {}
     for i, case in enumerate(cases):
         prepared = prepare_patient(case, run.settings)
+        repetition_time_s = repetition_time_s or prepared.facts["repetition_time_s"]
+        check_repetition_time(case.patient, prepared.facts["repetition_time_s"], repetition_time_s)
         _store(arrays, i, prepared)
         _write_computed(run.data_dir / "references", case, prepared)
         rows.append({"split": _split_of(case.patient, split, prepared)} | prepared.facts)

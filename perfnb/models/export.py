@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from perfnb import __version__
 from perfnb.data.slices import BACKGROUND, Scaling, read_scaling
 from perfnb.files import write_atomic
 from perfnb.maps import spec
@@ -20,6 +21,7 @@ from perfnb.models.folding import fold
 from perfnb.models.temporal import SLOPE
 
 OPSET = 17
+AXES = "series (Z, T, H, W): Z to the head, H to the front, W to the right of the patient"
 
 
 class Drawing(nn.Module):
@@ -95,7 +97,8 @@ def export_onnx(model_dir: Path, data_dir: Path, path: Path) -> Path:
     bool (Z, H, W). Unless the map counts from the film's start, or the study leaves films as they
     come, it takes `arrival`, too: int64 without axes, the frame in which the bolus arrives
     (`classical.baseline.Baseline.arrival`). It returns `map`, float32 (Z, H, W), in the map's
-    unit, 0 outside the mask. Z may be any number; T, H and W are the study's.
+    unit, 0 outside the mask. Z may be any number; T, H and W are the study's. The file's
+    `metadata_props` name map, unit, frames, repetition time, matrix, axes and version.
 
     Parameters
     ----------
@@ -118,7 +121,8 @@ def export_onnx(model_dir: Path, data_dir: Path, path: Path) -> Path:
     refuse_other_slices(Path(model_dir), Path(data_dir))
     frames, matrix = (prepared["settings"][name] for name in ("frames", "matrix"))
     generator = load_generator(Path(model_dir), frames)
-    drawing = Drawing(generator, read_scaling(data_dir), made["map_name"]).eval()
+    scaling = read_scaling(data_dir)
+    drawing = Drawing(generator, scaling, made["map_name"]).eval()
     series = torch.zeros(2, frames, matrix, matrix)
     given = {"series": series, "mask": torch.ones(2, matrix, matrix, dtype=torch.bool)}
     given |= {"arrival": torch.tensor(drawing.arrives)} if drawing.moves else {}
@@ -134,7 +138,25 @@ def export_onnx(model_dir: Path, data_dir: Path, path: Path) -> Path:
             output_names=["map"],
             dynamic_axes={name: {0: "Z"} for name in ("series", "mask", "map")},
         )
+        told = {
+            "map": made["map_name"],
+            "unit": spec(made["map_name"]).unit,
+            "frames": frames,
+            "repetition_time_s": scaling.repetition_time_s,
+            "matrix": matrix,
+        }
+        _label(temporary, told)
     return Path(path)
+
+
+def _label(path: Path, told: dict) -> None:
+    """Write into an ONNX file what its user must know (`metadata_props`)."""
+    import onnx
+
+    model = onnx.load(str(path))
+    told = told | {"axes": AXES, "perfnb": __version__}
+    onnx.helper.set_model_props(model, {name: str(value) for name, value in told.items()})
+    onnx.save(model, str(path))
 
 
 def _require_onnx() -> None:

@@ -40,7 +40,7 @@ def predict(generator: nn.Module, series: np.ndarray, mask: np.ndarray) -> np.nd
     for first in range(0, len(series), BATCH):
         part = slice(first, first + BATCH)
         batch = torch.as_tensor(series[part], dtype=torch.float32, device=device)
-        inside = torch.as_tensor(mask[part], device=device)
+        inside = torch.as_tensor(mask[part], dtype=torch.bool, device=device)
         drawn[part] = draw(folded, batch, inside)[:, 0].cpu().numpy()
     return drawn
 

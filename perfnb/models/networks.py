@@ -67,10 +67,12 @@ class Pix2PixGenerator(nn.Module):
 
     def __init__(self, frames: int = 80, ngf: int = 64, upsampling: str = "transpose"):
         super().__init__()
+        self.frames = frames
         self.unet = UNet(frames, ngf, upsampling)
 
     def forward(self, series: Tensor, mask: Tensor | None = None) -> Tensor:
         """Map a series (N, T, H, W) to a map (N, 1, H, W); the mask is not used."""
+        _check_frames(series, self.frames)
         return self.unet(series)
 
 
@@ -85,6 +87,7 @@ class TempPix2PixGenerator(nn.Module):
         upsampling: str = "transpose",
     ):
         super().__init__()
+        self.frames = frames
         self.temporal = TemporalPath(frames, [ngf * w for w in WIDTHS])
         self.unet = UNet(self.temporal.out_channels, unet_ngf, upsampling)
 
@@ -94,6 +97,7 @@ class TempPix2PixGenerator(nn.Module):
         `mask` (N, H, W), bool, says where the series differs from its one background value;
         None computes every pixel.
         """
+        _check_frames(series, self.frames)
         return self.unet(self.temporal(series, mask))
 
 
@@ -160,6 +164,14 @@ def initialise(module: nn.Module) -> None:
 def count_parameters(module: nn.Module) -> int:
     """Return the number of trained numbers in a network."""
     return sum(p.numel() for p in module.parameters())
+
+
+def _check_frames(series: Tensor, frames: int) -> None:
+    if series.shape[1] != frames:
+        raise ValueError(
+            f"a film of {series.shape[1]} frames; this network sees {frames}: prepare the film for "
+            "them, as perfnb.data.preparation does"
+        )
 
 
 def _down(source: int, target: int, norm: bool) -> nn.Sequential:
