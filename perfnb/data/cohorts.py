@@ -8,7 +8,7 @@ Simulated patients are written in the same way, with their truth under `derivati
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -216,3 +216,18 @@ def _patient(path: Path) -> str:
     for suffix in SUFFIXES:
         stem = stem.removesuffix(suffix)
     return stem
+
+
+def check_splits(
+    members: Mapping[str, Sequence[str]], planned: Mapping[str, Sequence[str]], of_own: bool
+) -> None:
+    """Raise ValueError if nobody of a planned split has a reference.
+
+    Not where the models are another cohort's (`of_own` false): they need no patient with one.
+    """
+    empty = [name for name in SPLITS if planned[name] and not members[name]]
+    if empty and of_own:
+        raise ValueError(
+            f"no patient is left for {', '.join(empty)}: {len(members[NO_AIF])} have no AIF "
+            f"({', '.join(members[NO_AIF])}). Give more films, or reference maps beside them"
+        )

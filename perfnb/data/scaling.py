@@ -105,6 +105,13 @@ def check_arrival(frame: int | None, frames: int) -> None:
         )
 
 
+def check_ranges(scaling: Scaling) -> None:
+    """Raise ValueError if the training patients' series or one of their maps is one value."""
+    for name, (low, high) in scaling.ranges.items():
+        if not high > low:
+            raise ValueError(f"{name} is {low} everywhere in the training patients: check the maps")
+
+
 def check_repetition_time(patient: str, found_s: float, expected_s: float) -> None:
     """Raise ValueError unless a film was taken as fast as those that a network learns from."""
     if abs(found_s / expected_s - 1) > SAME_TIME:

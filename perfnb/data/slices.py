@@ -15,13 +15,14 @@ import pandas as pd
 from numpy.lib.format import open_memmap
 from torch.utils.data import Dataset
 
-from perfnb.data.cohorts import NO_AIF, SPLITS, Case, split_patients
+from perfnb.data.cohorts import NO_AIF, SPLITS, Case, check_splits, split_patients
 from perfnb.data.preparation import Prepared, prepare_patient
 from perfnb.data.scaling import (  # noqa: F401 (offered)
     BACKGROUND,
     STORED,
     Scaling,
     check_arrival,
+    check_ranges,
     check_repetition_time,
     read_scaling,
     write_scaling,
@@ -160,8 +161,7 @@ def write_cohort(run: Run, cases: Sequence[Case], scaling: Scaling | None = None
     Raises
     ------
     ValueError
-        Films of several repetition times, or of another than the models' own; settings that don't
-        fit; no patient left for a split; maps that are one value.
+        Settings, repetition times or maps that don't fit; no patient left for a split.
     """
     if scaling is not None and run.cohort in COHORTS:
         raise ValueError(
@@ -178,12 +178,11 @@ def write_cohort(run: Run, cases: Sequence[Case], scaling: Scaling | None = None
     with _draft(folder) as draft:
         arrays = _open_arrays(draft, len(cases), run)
         table, ranges = _fill(arrays, cases, run, split, scaling and scaling.repetition_time_s)
-        ranges = {name: tuple(limits) for name, limits in ranges.items()}
-        times_s = (run["arrival_frame"], float(table.repetition_time_s.median()))
-        scaling = scaling or Scaling(ranges, *times_s)
+        time_s = float(table.repetition_time_s.median())
+        scaling = scaling or Scaling(ranges, run["arrival_frame"], time_s)
         members = {s: table.patient[table.split == s].to_list() for s in (*SPLITS, NO_AIF)}
-        _check_splits(members, split, of_own=run["trained_on"] is None)
-        _check_scaling(scaling)
+        check_splits(members, split, of_own=run["trained_on"] is None)
+        check_ranges(scaling)
         _write_index(draft, table, run["slices"])
         fingerprint = _fingerprint(arrays, scaling, members, table)
         del arrays
@@ -213,27 +212,24 @@ def _draft(folder: Path) -> Iterator[Path]:
 
 
 def _fill(
-    arrays: Mapping[str, np.ndarray],
-    cases: Sequence[Case],
-    run: Run,
-    split: Mapping,
-    repetition_time_s: float | None,
-) -> tuple[pd.DataFrame, dict[str, list[float]]]:
+    arrays: Mapping[str, np.ndarray], cases: Sequence[Case], run: Run, split: Mapping, time_s
+) -> tuple[pd.DataFrame, dict[str, tuple[float, float]]]:
     """Prepare every patient into `arrays`; return a row a patient and the training ranges.
 
-    All films must have this repetition time, or that of the first one.
+    All films must have the repetition time `time_s`, or, where it is None, that of the first one.
     """
     rows, ranges = [], {}
     for i, case in enumerate(cases):
         prepared = prepare_patient(case, run.settings)
-        repetition_time_s = repetition_time_s or prepared.facts["repetition_time_s"]
-        check_repetition_time(case.patient, prepared.facts["repetition_time_s"], repetition_time_s)
+        found_s = prepared.facts["repetition_time_s"]
+        time_s = time_s or found_s
+        check_repetition_time(case.patient, found_s, time_s)
         _store(arrays, i, prepared)
         _write_computed(run.data_dir / "references", case, prepared)
         rows.append({"split": _split_of(case.patient, split, prepared)} | prepared.facts)
         if rows[-1]["split"] == "train":
             _widen(ranges, prepared)
-    return pd.DataFrame(rows), ranges
+    return pd.DataFrame(rows), {name: tuple(limits) for name, limits in ranges.items()}
 
 
 def _open_arrays(folder: Path, patients: int, run: Run) -> dict[str, np.ndarray]:
@@ -272,23 +268,6 @@ def _widen(ranges: dict[str, list[float]], prepared: Prepared) -> None:
     for name, found in (values | {n: m[inside] for n, m in prepared.references.items()}).items():
         low, high = ranges.get(name, (np.inf, -np.inf))
         ranges[name] = [min(low, float(found.min())), max(high, float(found.max()))]
-
-
-def _check_splits(
-    members: Mapping[str, list[str]], planned: Mapping[str, list[str]], of_own: bool
-) -> None:
-    empty = [name for name in SPLITS if planned[name] and not members[name]]
-    if empty and of_own:  # another cohort's model needs no patient with a reference
-        raise ValueError(
-            f"no patient is left for {', '.join(empty)}: {len(members[NO_AIF])} have no AIF "
-            f"({', '.join(members[NO_AIF])}). Give more films, or reference maps beside them"
-        )
-
-
-def _check_scaling(scaling: Scaling) -> None:
-    for name, (low, high) in scaling.ranges.items():
-        if not high > low:
-            raise ValueError(f"{name} is {low} everywhere in the training patients: check the maps")
 
 
 def _write_computed(folder: Path, case: Case, prepared: Prepared) -> None:
