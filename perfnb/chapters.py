@@ -211,8 +211,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         given = dict(options.parameters)
         for name in {"cohort", "trained_on", "init_from"} & set(given):
-            if Path(given[name]).is_dir():  # the kernel works in the notebook's folder
-                given[name] = str(Path(given[name]).resolve())
+            folder = Path(given[name])
+            if given[name] not in studies.COHORTS and folder.is_dir():
+                given[name] = str(folder.resolve())  # the kernel works in the notebook's folder
         none = ("0", ".")
         with _slot(*(options.slots or none)), _slot(*(options.gpus or none)) as gpu:
             _show_only(gpu)

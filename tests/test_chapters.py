@@ -249,3 +249,17 @@ def test_unknown_names_are_refused_before_anything_starts(tmp_path, name, value,
     with pytest.raises(ValueError, match=f"{name}='{value}' is unknown.*{known}"):
         chapters.run_chapter(chapter, tmp_path / "out.ipynb", {name: value})
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("given", "seen"), [("acute", "acute"), ("./acute", "/acute"),
+                                             ("films", "/films")])  # fmt: skip
+def test_a_folder_called_like_a_simulated_cohort_does_not_take_its_place(
+    tmp_path, monkeypatch, given, seen
+):
+    for name in ("acute", "films"):
+        (tmp_path / name).mkdir()
+    told = {}
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(chapters, "run_chapter", lambda *named: told.update(named[2]) or 0.0)
+    assert chapters.main(["run", "in.ipynb", "out.ipynb", "-p", "cohort", given]) == 0
+    assert told["cohort"] == (f"{tmp_path.resolve()}{seen}" if "/" in seen else seen)

@@ -85,6 +85,15 @@ def test_a_folder_of_films_has_a_key_of_its_own(home):
     assert studies.cohort_key(f"{folders[0]}/../My films") == keys[0]
 
 
+def test_a_folder_whose_name_is_a_number_is_found_also_as_a_number(home, monkeypatch):
+    monkeypatch.chdir(home)
+    with pytest.raises(ValueError, match="cohort='2024' is unknown; expected acute, chronic or"):
+        studies.start("04_prepare", "tiny", 2024)
+    (home / "2024").mkdir()
+    run = studies.start("04_prepare", "tiny", 2024)
+    assert run.cohort == "2024" and studies.cohort_key(2024) == run.data_dir.name
+
+
 def test_manifest_says_what_made_a_folder(home):
     run = studies.start("05_train", "tiny", *MODEL, seed=5)
     inside, outside = run.home / "data" / "x.json", home.parent / "elsewhere.json"

@@ -126,6 +126,7 @@ def start(
     if chapter not in chapters:
         raise ValueError(f"chapter={chapter!r} is not in study {study}; it has {list(chapters)}")
     if cohort is not None:
+        cohort = str(cohort)  # a folder called 2024 is a number to papermill
         cohort_key(cohort)
     if map_name is not None:
         spec(map_name)
@@ -174,10 +175,13 @@ def home() -> Path:
 
 
 def cohort_key(cohort: str | None) -> str:
-    """Return a cohort's folder name; a folder of films gets its name and a hash of its path."""
+    """Return a cohort's folder name; a folder of films gets its name and a hash of its path.
+
+    `acute` and `chronic` are the simulated cohorts; who means a folder of that name writes ./acute.
+    """
     if cohort in COHORTS:
         return cohort
-    folder = Path(cohort or "").expanduser()
+    folder = Path(str(cohort or "")).expanduser()
     if not cohort or not folder.is_dir():
         raise ValueError(
             f"cohort={cohort!r} is unknown; expected {', '.join(COHORTS)} or an existing folder "
