@@ -1,6 +1,7 @@
 """A chapter runs with known parameters only, and its output appears whole or not at all."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -263,3 +264,14 @@ def test_a_folder_called_like_a_simulated_cohort_does_not_take_its_place(
     monkeypatch.setattr(chapters, "run_chapter", lambda *named: told.update(named[2]) or 0.0)
     assert chapters.main(["run", "in.ipynb", "out.ipynb", "-p", "cohort", given]) == 0
     assert told["cohort"] == (f"{tmp_path.resolve()}{seen}" if "/" in seen else seen)
+
+
+def test_help_keeps_the_usage_on_a_line_and_explains_every_option(capsys):
+    for command in ([], ["run"]):
+        with pytest.raises(SystemExit, match="0"):
+            chapters.main([*command, "--help"])
+    told = capsys.readouterr().out
+    usage = "python -m perfnb.chapters run NOTEBOOK OUTPUT [-p NAME VALUE]... [--log FILE]"
+    assert usage in told.splitlines()
+    assert re.search(r"^  notebook +\w", told, re.MULTILINE)
+    assert re.search(r"^  -p NAME VALUE +\w", told, re.MULTILINE)
