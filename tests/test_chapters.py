@@ -89,6 +89,28 @@ def test_none_is_accepted_where_it_is_the_default_whatever_the_annotation(write)
     }
 
 
+@pytest.mark.parametrize(
+    ("line", "accepted", "refused"),
+    [
+        ("x: int = 1", [0, -3], [None, True, 1.5, "1"]),
+        ("x: float = 1", [1, 1.5], [None, False, "1"]),
+        ("x: bool = True", [False], [None, 1, "yes"]),
+        ("x: bool | int = 1", [True, 3], [None, 1.5]),
+        ("x: 'int | None' = 1", [None, 2], [True, "2"]),
+        ("x: Optional[float] = 1.0", [None, 2], [True, "2"]),
+        ("x: list[int] = []", [[], ["a"]], [None, (1,), {}]),
+        ("x: dict | str = ''", [{}, "a"], [None, 1]),
+        ("x: Path = ''", ["a", 1, True], [None]),
+        ("x = 1.0", [1], [None, True, "1"]),
+        ("x = None", [None, 1, True, "a"], []),
+    ],
+)
+def test_an_annotation_or_else_the_default_says_which_values_fit(write, line, accepted, refused):
+    known = parameters.read(write(cell=line))["x"]
+    assert all(known.accepts(value) for value in accepted)
+    assert not any(known.accepts(value) for value in refused)
+
+
 def test_unknown_parameter_is_refused_before_anything_runs(write, tmp_path, capsys):
     notebook = write("open('ran', 'w')")
     output = tmp_path / "out" / "done.ipynb"
