@@ -188,14 +188,23 @@ def _acquired(lock: FileLock) -> bool:
     return True
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; return the exit status (1 a chapter failed, 2 it was not started)."""
-    parser = argparse.ArgumentParser(prog="python -m perfnb.chapters", description=__doc__)
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m perfnb.chapters",
+        description=__doc__.replace("``", ""),
+        formatter_class=argparse.RawDescriptionHelpFormatter,  # keeps the lines
+    )
     command = parser.add_subparsers(required=True).add_parser("run", help="execute one chapter")
-    command.add_argument("notebook", type=Path)
+    command.add_argument("notebook", type=Path, help="the chapter, a file in notebooks/")
     command.add_argument("output", type=Path, help="the executed notebook")
     command.add_argument(
-        "-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE")
+        "-p",
+        dest="parameters",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help="a parameter of the chapter's second cell, as often as needed",
     )
     command.add_argument("--log", type=Path, help="log file (default: beside the output)")
     command.add_argument(
@@ -205,14 +214,20 @@ def main(arguments: list[str] | None = None) -> int:
         "--gpus", nargs=2, metavar=("N", "FOLDER"), help="take one of N GPUs that no other has"
     )
     command.add_argument("--end-with-parent", action="store_true", help="for workflows")
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return the exit status (1 a chapter failed, 2 it was not started)."""
+    options = _parser().parse_args(arguments)
     if options.end_with_parent:
         files.end_with(os.getppid())
     try:
         given = dict(options.parameters)
         for name in {"cohort", "trained_on", "init_from"} & set(given):
-            if Path(given[name]).is_dir():  # the kernel works in the notebook's folder
-                given[name] = str(Path(given[name]).resolve())
+            folder = Path(given[name])
+            if given[name] not in studies.COHORTS and folder.is_dir():
+                given[name] = str(folder.resolve())  # the kernel works in the notebook's folder
         none = ("0", ".")
         with _slot(*(options.slots or none)), _slot(*(options.gpus or none)) as gpu:
             _show_only(gpu)

@@ -168,3 +168,18 @@ def file_hash(path: Path) -> str:
     """Return the SHA-256 of a file's bytes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_table(path: Path, **types: type):
+    """Read a CSV file as a DataFrame whose column `patient` is text, were it "NA" or "007".
+
+    `types` are those of other columns. pandas takes "NA", "nan", "null" and "None" for a missing
+    value whatever the type or converter, hence the second look.
+    """
+    import pandas as pd  # late, as not every process needs it
+
+    table = pd.read_csv(path, dtype=types)
+    if "patient" in table:
+        names = pd.read_csv(path, usecols=["patient"], dtype=str, keep_default_na=False)
+        table["patient"] = names["patient"]
+    return table

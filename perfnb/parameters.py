@@ -11,7 +11,8 @@ import yaml
 
 from perfnb.notebook import nbformat
 
-TYPES = {"str": str, "int": int, "float": (int, float), "bool": bool, "list": list, "dict": dict}
+TYPES = {t.__name__: (t,) for t in (str, int, bool, list, dict)} | {"float": (int, float)}
+NONE = type(None)
 
 
 @dataclass(frozen=True)
@@ -22,16 +23,15 @@ class Parameter:
     annotation: str
     default: object
     help: str
+    kinds: tuple[type, ...]
 
     def accepts(self, value: object) -> bool:
-        """Tell whether a value has this parameter's type; the default's type stands in for none."""
-        if value is None or self.default is None and not self.annotation:
-            return (
-                self.default is None or "None" in self.annotation or "Optional" in self.annotation
-            )
-        return _matches(
-            ast.parse(self.annotation or type(self.default).__name__, mode="eval").body, value
-        )
+        """Tell whether a value has this parameter's type; None fits where it is the default."""
+        if value is None:
+            return self.default is None or NONE in self.kinds
+        if isinstance(value, bool):  # which Python takes for an int
+            return bool in self.kinds or object in self.kinds
+        return isinstance(value, self.kinds)
 
     def parse(self, text: str) -> object:
         """Read a command-line value as a JSON or YAML literal, or as text where that is asked."""
@@ -54,20 +54,17 @@ def _literal(text: str) -> object:
     return text
 
 
-def _matches(node: ast.expr, value: object) -> bool:
+def _kinds(node: ast.expr) -> tuple[type, ...]:
+    """Return the types that an annotation names; object for one that is not in TYPES."""
     if isinstance(node, ast.BinOp):
-        return _matches(node.left, value) or _matches(node.right, value)
+        return _kinds(node.left) + _kinds(node.right)
     if isinstance(node, ast.Constant):
-        if isinstance(node.value, str):
-            return _matches(ast.parse(node.value, mode="eval").body, value)
-        return value is None and node.value is None
+        is_text = isinstance(node.value, str)
+        return _kinds(ast.parse(node.value, mode="eval").body) if is_text else (NONE,)
     if isinstance(node, ast.Subscript):
-        name = getattr(node.value, "id", "")
-        return _matches(node.slice if name == "Optional" else node.value, value)
-    expected = TYPES.get(getattr(node, "id", ""), object)
-    return isinstance(value, expected) and (
-        expected in (bool, object) or not isinstance(value, bool)
-    )
+        is_optional = getattr(node.value, "id", "") == "Optional"
+        return (*_kinds(node.slice), NONE) if is_optional else _kinds(node.value)
+    return TYPES.get(getattr(node, "id", ""), (object,))
 
 
 def read(notebook: Path) -> dict[str, Parameter]:
@@ -121,7 +118,9 @@ def _assignments(source: str, notebook: Path) -> list[Parameter]:
                 "'name = literal': move derived values to the next cell"
             ) from error
         annotation = ast.unparse(node.annotation) if typed else ""
-        found.append(Parameter(name, annotation, default, comments.get(node.end_lineno, "")))
+        kinds = _kinds(node.annotation if typed else ast.Name(type(default).__name__))
+        told = comments.get(node.end_lineno, "")
+        found.append(Parameter(name, annotation, default, told, kinds))
     return found
 
 

@@ -1,6 +1,7 @@
 """A chapter runs with known parameters only, and its output appears whole or not at all."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -86,6 +87,28 @@ def test_none_is_accepted_where_it_is_the_default_whatever_the_annotation(write)
         "seed": None,
         "free": 7,
     }
+
+
+@pytest.mark.parametrize(
+    ("line", "accepted", "refused"),
+    [
+        ("x: int = 1", [0, -3], [None, True, 1.5, "1"]),
+        ("x: float = 1", [1, 1.5], [None, False, "1"]),
+        ("x: bool = True", [False], [None, 1, "yes"]),
+        ("x: bool | int = 1", [True, 3], [None, 1.5]),
+        ("x: 'int | None' = 1", [None, 2], [True, "2"]),
+        ("x: Optional[float] = 1.0", [None, 2], [True, "2"]),
+        ("x: list[int] = []", [[], ["a"]], [None, (1,), {}]),
+        ("x: dict | str = ''", [{}, "a"], [None, 1]),
+        ("x: Path = ''", ["a", 1, True], [None]),
+        ("x = 1.0", [1], [None, True, "1"]),
+        ("x = None", [None, 1, True, "a"], []),
+    ],
+)
+def test_an_annotation_or_else_the_default_says_which_values_fit(write, line, accepted, refused):
+    known = parameters.read(write(cell=line))["x"]
+    assert all(known.accepts(value) for value in accepted)
+    assert not any(known.accepts(value) for value in refused)
 
 
 def test_unknown_parameter_is_refused_before_anything_runs(write, tmp_path, capsys):
@@ -249,3 +272,28 @@ def test_unknown_names_are_refused_before_anything_starts(tmp_path, name, value,
     with pytest.raises(ValueError, match=f"{name}='{value}' is unknown.*{known}"):
         chapters.run_chapter(chapter, tmp_path / "out.ipynb", {name: value})
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("given", "seen"), [("acute", "acute"), ("./acute", "/acute"),
+                                             ("films", "/films")])  # fmt: skip
+def test_a_folder_called_like_a_simulated_cohort_does_not_take_its_place(
+    tmp_path, monkeypatch, given, seen
+):
+    for name in ("acute", "films"):
+        (tmp_path / name).mkdir()
+    told = {}
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(chapters, "run_chapter", lambda *named: told.update(named[2]) or 0.0)
+    assert chapters.main(["run", "in.ipynb", "out.ipynb", "-p", "cohort", given]) == 0
+    assert told["cohort"] == (f"{tmp_path.resolve()}{seen}" if "/" in seen else seen)
+
+
+def test_help_keeps_the_usage_on_a_line_and_explains_every_option(capsys):
+    for command in ([], ["run"]):
+        with pytest.raises(SystemExit, match="0"):
+            chapters.main([*command, "--help"])
+    told = capsys.readouterr().out
+    usage = "python -m perfnb.chapters run NOTEBOOK OUTPUT [-p NAME VALUE]... [--log FILE]"
+    assert usage in told.splitlines()
+    assert re.search(r"^  notebook +\w", told, re.MULTILINE)
+    assert re.search(r"^  -p NAME VALUE +\w", told, re.MULTILINE)

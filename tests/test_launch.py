@@ -97,3 +97,15 @@ def test_unprepared_cohort_names_the_chapter(tmp_path, monkeypatch):
     monkeypatch.setenv("PERFNB_HOME", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="Chapter 04_prepare makes it"):
         launch.train("05_train", cohort="acute", device="cpu", **NAMES)
+
+
+@pytest.mark.parametrize(
+    ("chapter", "init_from", "message"),
+    [
+        ("06_finetune", None, "06_finetune starts from a trained model, .*--init-from"),
+        ("05_train", "acute", "05_train starts from nothing, .*'acute': leave it out"),
+    ],
+)
+def test_fine_tuning_asks_for_a_start_and_training_takes_none(chapter, init_from, message):
+    with pytest.raises(ValueError, match=message):
+        launch.train(chapter, cohort="chronic", init_from=init_from, device="cpu", **NAMES)

@@ -143,10 +143,17 @@ def test_score_bars_show_mean_and_sd_of_each_map_and_model(n):
         plots.score_bars(scores(n), "Dice")
 
 
-def test_score_bars_survive_an_infinite_psnr():
+@pytest.mark.parametrize(("perfect", "heights"), [([0], [0.515] * 4), ([0, 1, 2], [])])
+def test_score_bars_leave_out_an_infinite_psnr(perfect, heights):
     table = scores(3)
-    table.loc[table["measure"] == "PSNR", "value"] = np.inf
-    draw(plots.score_bars(table))
+    table.loc[(table["measure"] == "PSNR") & table["patient"].isin(perfect), "value"] = np.inf
+    figure = plots.score_bars(table)
+    draw(figure)
+    *others, psnr = figure.axes
+    assert "PSNR" in psnr.get_title(loc="left") and np.isfinite(psnr.get_ylim()).all()
+    assert [bar.get_height() for bar in psnr.patches] == pytest.approx(heights)
+    for ax in others:
+        assert [bar.get_height() for bar in ax.patches] == pytest.approx([0.51] * 4)
 
 
 def test_training_history_marks_the_kept_epoch():

@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -125,6 +126,24 @@ def test_as_in_the_paper_films_may_begin_as_they_come():
     mask = np.ones((2, 4, 4), bool)
     plain = scaling.inside("series", film, mask)
     np.testing.assert_array_equal(scaling.film("Tmax", film, mask, 3), plain)
+
+
+def test_a_patient_whose_name_reads_as_missing_is_one_like_any_other(tmp_path, monkeypatch):
+    monkeypatch.setenv("PERFNB_HOME", str(tmp_path / "home"))
+    names = ["007", "NA", "null", "None"]
+    for seed, name in enumerate(names):
+        write_film(tmp_path / "films", name, seed=seed)
+    folder = prepare(tmp_path / "films").data_dir
+    parts = [Slices(folder, split, "Tmax") for split in SPLITS]
+    assert sorted(p for part in parts for p in part.patients) == sorted(names)
+    assert all(len(part.patient(p).series) for part in parts for p in part.patients)
+    table = files.read_table(folder / "patients.csv", aif_reasons=str).set_index("patient")
+    assert sorted(table.index) == sorted(names) and table.aif_reasons.isna().all()
+
+
+def test_tables_are_read_in_one_way_so_that_no_name_is_lost():
+    package = Path(files.__file__).parent
+    assert [p.name for p in package.rglob("*.py") if "read_csv" in p.read_text()] == ["files.py"]
 
 
 def test_unknown_map_is_refused(cohort):

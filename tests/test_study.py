@@ -4,13 +4,16 @@ import errno
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from perfnb import study as studies
 from perfnb.maps import MAPS, spec
 
+STUDIES = Path(__file__).resolve().parents[1] / "workflow" / "studies"
 MODEL = ("acute", "Tmax", "pix2pix")
 
 
@@ -80,6 +83,15 @@ def test_a_folder_of_films_has_a_key_of_its_own(home):
     assert len(set(keys)) == 2
     assert all(re.fullmatch(r"My-films-[0-9a-f]{6}", key) for key in keys)
     assert studies.cohort_key(f"{folders[0]}/../My films") == keys[0]
+
+
+def test_a_folder_whose_name_is_a_number_is_found_also_as_a_number(home, monkeypatch):
+    monkeypatch.chdir(home)
+    with pytest.raises(ValueError, match="cohort='2024' is unknown; expected acute, chronic or"):
+        studies.start("04_prepare", "tiny", 2024)
+    (home / "2024").mkdir()
+    run = studies.start("04_prepare", "tiny", 2024)
+    assert run.cohort == "2024" and studies.cohort_key(2024) == run.data_dir.name
 
 
 def test_manifest_says_what_made_a_folder(home):
@@ -184,3 +196,89 @@ def test_run_shows_itself_as_a_table(home):
     shown = run._repr_html_()
     assert all(f"<th>{name}</th>" in shown for name in ("study", "map_name", "epochs", "perfnb"))
     assert json.dumps(dict(run.settings))
+
+
+@pytest.fixture
+def mine(home, monkeypatch):
+    """Return a function that writes the study `mine` as `small` with each `(old, new)` replaced."""
+    shutil.copytree(STUDIES, home / "workflow" / "studies")
+    monkeypatch.chdir(home)
+
+    def write(*changes: tuple[str, str], name: str = "mine") -> None:
+        path = home / "workflow" / "studies" / "small.yml"
+        text = path.read_text()
+        for old, new in changes:
+            assert old in text
+            text = text.replace(old, new, 1)
+        path.with_stem(name).write_text(text)
+
+    return write
+
+
+def test_a_study_is_read_as_written_and_text_that_is_a_number_becomes_it(mine):
+    for name in ("tiny", "small", "full", "paper"):
+        assert studies.read_study(name) == yaml.safe_load((STUDIES / f"{name}.yml").read_text())
+    mine(("threshold: 0.1", "threshold: {acute: 1e-1, chronic: 1, folder: 0.3}"),
+         ("learning_rate: 5.0e-4", "learning_rate: 1e-4"), ("arrival_frame: 12", "arrival_frame:"),
+         ("echo_time_s: null", "echo_time_s: 3e-2"))  # fmt: skip
+    chapters = studies.read_study("mine")["chapters"]
+    assert chapters["03_pix2pix"]["learning_rate"] == 1e-4
+    prepare = chapters["04_prepare"]
+    assert prepare["threshold"] == {"acute": 0.1, "chronic": 1, "folder": 0.3}
+    assert prepare["arrival_frame"] is None and prepare["echo_time_s"] == 0.03
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("    shifting: 1 ", "    #", "05_train: missing shifting; 06_finetune: missing shifting"),
+        (
+            "    epochs: 30",
+            "    weight_decay: 0.1\n    epochs: 30",
+            "05_train: unknown weight_decay",
+        ),
+        ("epochs: 30", "epochs: '30'", "05_train: epochs is '30', expected int of at least 0"),
+        ("epochs: 30", "epochs: 2.5", "epochs is 2.5, expected int"),
+        ("l1_weight: 1.0", "l1_weight: strong", "l1_weight is 'strong', expected float"),
+        ("l1_weight: 1.0", "l1_weight: -1", "l1_weight is -1, expected float of at least 0"),
+        ("l1_weight: 1.0", "l1_weight: .nan", "l1_weight is nan, expected float of at least 0"),
+        ("mirroring: true", "mirroring: 1", "mirroring is 1, expected bool"),
+        ("seed: 1", "seed: null", "01_bolus: seed is None, expected int"),
+        ("acute: [32, 8, 10]", "acute: 32", "split is .*, expected a list such as .32, 8, 10."),
+        (", folder: [0.7, 0.1, 0.2]", "", "split is .*, expected one value for each of"),
+        ("matrix: 64", "matrix: 100", "matrix is 100, expected a multiple of 64, for six halvings"),
+        ("frames: 80", "frames: 40", "frames is 40, expected 64 to 127, for six halvings"),
+        ("maps: [CBF,", "maps: [cbf,", "matrix: maps is .*'cbf'.*, expected one of CBF"),
+        (
+            "  11_phantom:",
+            "  11_phantoms:",
+            "chapters: unknown 11_phantoms; chapters: missing 11_ph",
+        ),
+        ("  01_bolus:\n    seed: 1", "  01_bolus:", "01_bolus holds None, expected seed"),
+        ("\nmatrix:", "\nx: &x 1\nmatrix:", "the file: unknown x"),
+        ("\nmatrix:", "\n- matrix", "is not valid YAML: mapping"),
+    ],
+)
+def test_a_study_with_other_keys_or_types_is_refused_with_its_section(mine, old, new, message):
+    mine((old, new))
+    with pytest.raises(ValueError, match=f"mine.yml .*{message}") as caught:
+        studies.start("01_bolus", "mine")
+    assert "\n" not in str(caught.value)
+
+
+def test_every_fault_of_a_study_is_told_at_once_and_small_is_not_above_it(mine):
+    changes = ("epochs: 30", "epoch: 30"), ("batch_size: 2", "batch_size: two")
+    mine(*changes, name="small")
+    told = "small.yml does not fit: 05_train: unknown epoch; 05_train: missing epochs; .*'two'"
+    for name in ("small", "full"):
+        with pytest.raises(ValueError, match=told):
+            studies.read_study(name)
+
+
+def test_an_empty_study_and_one_whose_name_has_a_space_say_what_to_do(mine, home):
+    (home / "workflow/studies/mine.yml").write_text("")
+    with pytest.raises(ValueError, match="the file holds None, expected matrix, chapters.*small"):
+        studies.read_study("mine")
+    mine(name="my study")
+    with pytest.raises(ValueError, match="study='my study': rename .*my study.yml"):
+        studies.read_study("my study")

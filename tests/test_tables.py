@@ -97,9 +97,11 @@ def test_collect_refuses_baselines_that_differ_and_foreign_files(tmp_path):
         tables.collect([])
 
 
-def test_collect_keeps_patients_named_by_digits(tmp_path):
-    frame({"007": 1.0}).to_csv(tmp_path / "1.csv", index=False)
-    assert tables.collect([tmp_path / "1.csv"])["patient"].tolist() == ["007"]
+@pytest.mark.parametrize("name", ["007", "NA", "nan"])
+def test_collect_keeps_patients_whose_names_look_like_something_else(tmp_path, name):
+    frame({name: 1.0, "other": np.nan}).to_csv(tmp_path / "1.csv", index=False)
+    table = tables.collect([tmp_path / "1.csv"]).set_index("patient")["value"]
+    assert table[name] == 1.0 and np.isnan(table["other"])
 
 
 def test_mean_sd_writes_mean_spread_and_patients():

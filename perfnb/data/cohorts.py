@@ -61,7 +61,7 @@ def find_cases(folder: Path) -> list[Case]:
     ValueError
         Two films belong to the same patient.
     """
-    folder = Path(folder)
+    folder = Path(str(folder))  # 2024 is a number to papermill
     found = (p for p in folder.rglob("*.nii*") if p.name.endswith((".nii", ".nii.gz")))
     files = {p for p in found if not p.name.startswith(".")}
     truth = {_stem(p): p for p in files if TRUTH.as_posix() in p.as_posix()}

@@ -15,9 +15,9 @@ from scipy import ndimage
 from torch import nn
 
 from perfnb.data.slices import Slab, Slices
+from perfnb.files import read_table
 
 NAME = "pre-bolus only"
-TEXT = {"patient": str}
 SCALES = (1.0, 2.0, 4.0, 8.0)  # pixels of 64 a side
 VOXELS, STEPS, CHECK, BATCH, WIDTH = 60_000, 1200, 60, 512, 48
 
@@ -46,7 +46,7 @@ def draw_before_bolus(
     dict of patient to dict of map name to float32 array, shape (Z, H, W)
         In the unit of the map, 0 outside the mask; empty where nobody can be learnt from.
     """
-    rng, table = np.random.default_rng(seed), pd.read_csv(folder / "patients.csv", dtype=TEXT)
+    rng, table = np.random.default_rng(seed), read_table(folder / "patients.csv")
     baselines = table.set_index("patient")[["baseline_first", "baseline_last"]]
     splits = [{n: Slices(folder, part, n) for n in map_names} for part in ("train", "validation")]
     voxels = [_voxels(data, baselines, rng) for data in splits]

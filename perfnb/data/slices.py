@@ -27,7 +27,7 @@ from perfnb.data.scaling import (  # noqa: F401 (offered)
     read_scaling,
     write_scaling,
 )
-from perfnb.files import explain_unwritable, reserve, write_atomic, write_json
+from perfnb.files import explain_unwritable, read_table, reserve, write_atomic, write_json
 from perfnb.maps import MAPS
 from perfnb.study import COHORTS, Run
 from perfnb.volumes import write_volume
@@ -70,7 +70,7 @@ class Slices(Dataset):
     def __init__(self, folder: Path, split: str, map_name: str, scaling: Scaling | None = None):
         self.folder, self.map_name = Path(folder), map_name
         members = json.loads((self.folder / "split.json").read_text())
-        index = pd.read_csv(self.folder / "slices" / "index.csv", dtype={"patient": str})
+        index = read_table(self.folder / "slices" / "index.csv")
         self._rows = {p: g.index.to_numpy() for p, g in index.groupby("patient")}
         self._owner = index.patient.to_list()
         self._arrival = index.groupby("patient").arrival.first()

@@ -10,7 +10,7 @@ import pandas as pd
 from perfnb.classical.rigid import displacement, displacement_between
 from perfnb.data.cohorts import TRUTH
 from perfnb.data.slices import Slices
-from perfnb.files import read_json
+from perfnb.files import read_json, read_table
 from perfnb.metrics.lesions import hypoperfusion, late_threshold
 
 CAUSES = {
@@ -91,7 +91,7 @@ def describe_patients(data_dir: Path, split: str = "test") -> pd.DataFrame:
         Tmax above the threshold of the method that made it, `lesions.late_threshold`.
     """
     data_dir = Path(data_dir)
-    table = pd.read_csv(data_dir / "patients.csv", dtype={"patient": str}).set_index("patient")
+    table = read_table(data_dir / "patients.csv").set_index("patient")
     slices, rows = Slices(data_dir, split, "Tmax"), []
     limit_s = late_threshold(read_json(data_dir / "manifest.json")["settings"]["method"])
     for patient in slices.patients:

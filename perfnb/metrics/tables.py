@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from perfnb import maps
+from perfnb.files import read_table
 from perfnb.metrics import images
 
 COLUMNS = tuple("study cohort patient map model against region measure unit value".split())
@@ -139,7 +140,7 @@ def collect(paths: Iterable[str | Path]) -> pd.DataFrame:
     """
     parts = []
     for path in paths:
-        part = pd.read_csv(path, dtype={"patient": str, "unit": str})
+        part = read_table(path, unit=str)
         missing = [column for column in COLUMNS if column not in part]
         if missing:
             raise ValueError(

@@ -8,6 +8,7 @@ import pandas as pd
 
 from perfnb.classical.deconvolution import METHODS
 from perfnb.data.controls import read_controls
+from perfnb.files import read_table
 from perfnb.metrics import lesions
 from perfnb.study import Run
 
@@ -63,7 +64,7 @@ def _of_cohort(
 
     `own` made the references of this cohort, `taught` those that its networks learnt from.
     """
-    table = pd.read_csv(folder / "patients.csv", dtype={"patient": str}).set_index("patient")
+    table = read_table(folder / "patients.csv").set_index("patient")
     first = next(iter(Tmax.values()))
     times = next(iter(TTP.values()), None)
     rows = []

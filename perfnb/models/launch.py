@@ -41,10 +41,25 @@ def train(
     study, cohort, map_name, model_name, device : str
         As in the chapter.
     init_from : str, optional
-        A cohort.
+        A cohort whose model of `05_train` is the start: for `06_finetune`, and only there.
     restart : bool
         As in the chapter.
+
+    Raises
+    ------
+    ValueError
+        `06_finetune` without `init_from`, or `05_train` with it.
     """
+    if chapter == "06_finetune" and init_from is None:
+        raise ValueError(
+            "06_finetune starts from a trained model, found no init_from: give its cohort, such "
+            "as --init-from acute"
+        )
+    if chapter == "05_train" and init_from is not None:
+        raise ValueError(
+            f"05_train starts from nothing, found init_from={init_from!r}: leave it out, or "
+            "fine-tune with --chapter 06_finetune"
+        )
     run = studies.start(chapter, study, cohort, map_name, model_name)
     prepared = run.sibling("04_prepare")
     studies.require(run.data_dir, "04_prepare", prepared.settings, ignore=studies.READING)

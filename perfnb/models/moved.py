@@ -16,6 +16,7 @@ from perfnb.data.scaling import STORED, Scaling
 from perfnb.data.slices import Slices
 from perfnb.data.truths import read_facts
 from perfnb.data.twins import Twin
+from perfnb.files import read_table
 from perfnb.metrics import images
 from perfnb.models import evaluation, inference
 from perfnb.study import Run
@@ -136,7 +137,7 @@ def draw_without_aif(
     """Draw the maps of a prepared cohort's patients in whose films no artery could be trusted."""
     names = list(dict.fromkeys(name for name, _ in generators))
     refused = {name: Slices(data_dir, NO_AIF, name, scaling) for name in names}
-    table = pd.read_csv(data_dir / "patients.csv", dtype={"patient": str}).set_index("patient")
+    table = read_table(data_dir / "patients.csv").set_index("patient")
     films = []
     for patient in refused[names[0]].patients:
         slabs = {name: slices.patient(patient) for name, slices in refused.items()}

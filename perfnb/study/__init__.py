@@ -12,14 +12,11 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import yaml
-
 from perfnb import __version__
 from perfnb.files import file_hash, read_json, write_atomic, write_json  # noqa: F401 (offered)
 from perfnb.maps import spec
+from perfnb.study.sections import COHORTS, MODELS, PER_COHORT, read_checked
 
-COHORTS = ("acute", "chronic")
-MODELS = ("pix2pix", "temp-pix2pix")
 READING = (
     "repetition_time_s",
     "echo_time_s",
@@ -129,6 +126,7 @@ def start(
     if chapter not in chapters:
         raise ValueError(f"chapter={chapter!r} is not in study {study}; it has {list(chapters)}")
     if cohort is not None:
+        cohort = str(cohort)  # a folder called 2024 is a number to papermill
         cohort_key(cohort)
     if map_name is not None:
         spec(map_name)
@@ -143,17 +141,26 @@ def start(
 
 
 def read_study(study: str) -> dict:
-    """Read a study file: `matrix` and `chapters`; raise ValueError that lists the known studies."""
+    """Read a study file: `matrix` and `chapters`.
+
+    Raises
+    ------
+    ValueError
+        The study is unknown: lists the known. Its file does not fit: see `sections.read_checked`.
+    """
     folder = project_root() / "workflow" / "studies"
     known = sorted(p.stem for p in folder.glob("*.yml"))
     if study not in known:
         raise ValueError(f"study={study!r} is unknown; known studies: {', '.join(known)}")
-    return yaml.safe_load((folder / f"{study}.yml").read_text())
+    path = folder / f"{study}.yml"
+    if not re.fullmatch(r"\w[\w-]*", study):
+        raise ValueError(f"study={study!r}: rename {path} with letters, digits, - and _ alone")
+    return read_checked(path)
 
 
 def project_root() -> Path:
     """Return the folder that holds `workflow/studies`: above the caller's, or the package's."""
-    candidates = [Path.cwd(), *Path.cwd().parents, Path(__file__).resolve().parents[1]]
+    candidates = [Path.cwd(), *Path.cwd().parents, Path(__file__).resolve().parents[2]]
     for folder in candidates:
         if (folder / "workflow" / "studies").is_dir():
             return folder
@@ -168,10 +175,13 @@ def home() -> Path:
 
 
 def cohort_key(cohort: str | None) -> str:
-    """Return a cohort's folder name; a folder of films gets its name and a hash of its path."""
+    """Return a cohort's folder name; a folder of films gets its name and a hash of its path.
+
+    `acute` and `chronic` are the simulated cohorts; who means a folder of that name writes ./acute.
+    """
     if cohort in COHORTS:
         return cohort
-    folder = Path(cohort or "").expanduser()
+    folder = Path(str(cohort or "")).expanduser()
     if not cohort or not folder.is_dir():
         raise ValueError(
             f"cohort={cohort!r} is unknown; expected {', '.join(COHORTS)} or an existing folder "
@@ -244,7 +254,7 @@ def package_versions() -> dict[str, str]:
 
 
 def _for_cohort(value, cohort: str | None):
-    per_cohort = isinstance(value, dict) and set(value) <= {*COHORTS, "folder"}
+    per_cohort = isinstance(value, dict) and set(value) <= set(PER_COHORT)
     if not per_cohort or cohort is None:
         return value
     return value[cohort if cohort in COHORTS else "folder"]
