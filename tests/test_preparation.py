@@ -12,7 +12,8 @@ from synthetic_curves import small_series
 
 from perfnb.classical.signal import Baseline
 from perfnb.data.cohorts import find_cases
-from perfnb.data.preparation import fit_frames, prepare_patient
+from perfnb.data.preparation import SERIES_LIMITS, fit_frames, prepare_patient
+from perfnb.data.scaling import STORED
 from perfnb.maps import MAPS
 
 
@@ -181,6 +182,23 @@ def test_odd_voxels_in_the_brain_do_no_harm(tmp_path):
         assert np.isfinite(values).all(), name
         close = np.isclose(values, plain.references[name], rtol=0.05, atol=0.2)
         assert close[odd.mask].mean() > 0.9, name
+
+
+@pytest.mark.parametrize("factor", [50, 1e5, -1e5])
+def test_one_hot_voxel_does_not_set_the_scale_of_a_film(tmp_path, caplog, factor):
+    path = write_film(tmp_path, "p")
+    plain = prepared(tmp_path)
+    film = nib.load(path).get_fdata(dtype=np.float32)
+    film[12, 12, 1] *= np.float32(factor)
+    nib.save(nib.Nifti1Image(film, AFFINE), path)
+    hot = prepared(tmp_path)
+    lowest, highest = SERIES_LIMITS
+    assert hot.series.min() == lowest and hot.series.max() <= highest
+    assert np.isfinite(hot.series.astype(STORED)).all()
+    level = hot.facts["baseline_level"] / plain.facts["baseline_level"]
+    assert np.isclose(hot.series * level, plain.series, atol=1e-3).mean() > 0.997  # all but it
+    assert (plain.facts["voxels_clipped"], hot.facts["voxels_clipped"]) == (0, 1)
+    assert caplog.text.count("p.nii.gz: 1 voxels of the brain are clipped to 0 to 5 times") == 1
 
 
 def test_truth_and_tissue_are_read_where_they_lie(tmp_path):
