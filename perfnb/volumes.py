@@ -1,6 +1,5 @@
 """NIfTI films in and maps out, and the brain mask."""
 
-import json
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from skimage.filters import threshold_otsu
 
 from perfnb.files import write_atomic
 from perfnb.grid import Grid  # noqa: F401 (offered here too)
-from perfnb.times import TIME_LIMITS
+from perfnb.times import film_times, slice_times
 
 MIN_FRAMES = 10
 UNREADABLE = (
@@ -25,7 +24,6 @@ UNREADABLE = (
     OverflowError,
     MemoryError,
 )
-SIDECAR_KEYS = {"repetition_time_s": "RepetitionTime", "echo_time_s": "EchoTime"}
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,7 @@ def read_series(
             f"{path} has {data.shape[3]} time points; expected at least {MIN_FRAMES}: a bolus "
             "cannot be seen in so few. Is the time axis the last one?"
         )
-    times = _times(path, repetition_time_s=repetition_time_s, echo_time_s=echo_time_s)
+    times = film_times(path, repetition_time_s=repetition_time_s, echo_time_s=echo_time_s)
     finite = np.isfinite(data).all(axis=3)
     data = np.where(finite[..., None], data, np.float32(0))
     if not (data.max(axis=3) > data.min(axis=3)).any():
@@ -101,7 +99,8 @@ def read_slice_times(film: Series) -> np.ndarray | None:
     Parameters
     ----------
     film : Series
-        Its third axis holds the slices, as BIDS has it by default.
+        Its third axis holds the slices, as BIDS has it by default. `SliceEncodingDirection` "k-"
+        says that the times begin with the last of them.
 
     Returns
     -------
@@ -111,21 +110,11 @@ def read_slice_times(film: Series) -> np.ndarray | None:
     Raises
     ------
     ValueError
-        The times are not one number a slice between 0 and the repetition time.
+        The times are not one number a slice between 0 and the repetition time, or the slices lie
+        along another axis.
     """
-    sidecar = _sidecar_path(film.path)
-    times = _sidecar(sidecar).get("SliceTiming") if sidecar.is_file() else None
-    if times is None:
-        return None
-    found = np.asarray(times, dtype=float) if np.ndim(times) == 1 else np.empty(0)
-    slices = film.data.shape[2]
-    if found.shape != (slices,) or not ((found >= 0) & (found <= film.repetition_time_s)).all():
-        raise ValueError(
-            f"SliceTiming in {sidecar} holds {len(found)} times, at most {found.max(initial=0)}; "
-            f"expected {slices}, one a slice, from 0 to {film.repetition_time_s} s; correct or "
-            "remove them"
-        )
-    return found[None, None]
+    found = slice_times(film.path, film.data.shape[2], film.repetition_time_s)
+    return None if found is None else found[None, None]
 
 
 def read_volume(path: Path, like: Series) -> np.ndarray:
@@ -231,46 +220,3 @@ def _load(path: Path) -> nib.Nifti1Image:
             "it to magnitude, or to one value a voxel"
         )
     return image
-
-
-def _times(path: Path, **given: float | None) -> list[float]:
-    sidecar = _sidecar_path(path)
-    known = _sidecar(sidecar) if sidecar.is_file() else {}
-    times = []
-    for name, value in given.items():
-        key, (low, high) = SIDECAR_KEYS[name], TIME_LIMITS[name]
-        value = known.get(key) if value is None else value
-        source = "given" if given[name] is not None else str(sidecar)
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            place = f"for {key} in {sidecar}" if given[name] is None else f"as parameter {name}"
-            raise ValueError(
-                f"{path} has no {name}: found {value!r} {place}; expected seconds for {key} in "
-                f"{sidecar.name}, or the parameter {name} in seconds"
-            )
-        if not low <= value <= high:
-            hint = ": in milliseconds? divide by 1000" if value > high else ": correct it"
-            raise ValueError(
-                f"{name}={value} of {path.name} ({source}); expected {low} to {high} s{hint}"
-            )
-        times.append(float(value))
-    return times
-
-
-def _sidecar_path(film: Path) -> Path:
-    return film.with_name(f"{film.name.removesuffix('.gz').removesuffix('.nii')}.json")
-
-
-def _sidecar(path: Path) -> dict:
-    try:
-        known = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(
-            f"{path} is not valid JSON ({error}): repair it, or delete it and give the times as "
-            "parameters"
-        ) from error
-    if not isinstance(known, dict):
-        raise ValueError(
-            f'{path} holds a {type(known).__name__}; expected {{"RepetitionTime": seconds, '
-            '"EchoTime": seconds}'
-        )
-    return known

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 
 import nibabel as nib
 import numpy as np
@@ -15,6 +16,7 @@ from perfnb.data.cohorts import find_cases
 from perfnb.data.preparation import SERIES_LIMITS, fit_frames, prepare_patient
 from perfnb.data.scaling import STORED
 from perfnb.maps import MAPS
+from perfnb.volumes import read_series, read_slice_times
 
 
 def prepared(folder, **changes):
@@ -242,6 +244,31 @@ def test_tmax_is_corrected_for_the_time_at_which_a_slice_was_taken(tmp_path):
     np.testing.assert_array_equal(late["TTP"], plain["TTP"])
     sidecar.write_text(json.dumps({**times, "SliceTiming": [0.0, 999.0]}))
     with pytest.raises(ValueError, match="SliceTiming in .*p.json holds 2 times"):
+        prepared(tmp_path)
+
+
+def test_slice_times_may_be_told_from_the_last_slice_to_the_first(tmp_path):
+    """BIDS: with the direction "k-", the first time is that of the last slice."""
+    told = {
+        "k": {"SliceTiming": [0.0, 0.3, 1.2], "SliceEncodingDirection": "k"},
+        "k-": {"SliceTiming": [1.2, 0.3, 0.0], "SliceEncodingDirection": "k-"},
+        "not said": {"SliceTiming": [0.0, 0.3, 1.2]},
+    }
+    films = [read_series(write_film(tmp_path / n, "p", maps=(), **t)) for n, t in told.items()]
+    for film in films:
+        np.testing.assert_array_equal(read_slice_times(film).ravel(), [0.0, 0.3, 1.2])
+    made = [prepared(tmp_path / name).computed["Tmax"] for name in ("k", "k-")]
+    np.testing.assert_array_equal(*made)
+
+
+@pytest.mark.parametrize("direction", ["i", "j-", "K", 3, ["k"]])
+def test_slices_along_another_axis_than_the_third_are_refused(tmp_path, direction):
+    film = read_series(write_film(tmp_path, "p", maps=(), SliceEncodingDirection=direction))
+    assert read_slice_times(film) is None  # no times, no harm
+    sidecar = tmp_path / "p.json"
+    sidecar.write_text(json.dumps(json.loads(sidecar.read_text()) | {"SliceTiming": [0, 0.3, 0.6]}))
+    found = re.escape(repr(direction))
+    with pytest.raises(ValueError, match=f"SliceEncodingDirection in .*p.json is {found}; expec"):
         prepared(tmp_path)
 
 
