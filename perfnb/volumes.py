@@ -173,13 +173,16 @@ def write_volume(path: Path, data: np.ndarray, affine: np.ndarray, header=None) 
     return Path(path)
 
 
-def brain_mask(series: np.ndarray) -> np.ndarray:
+def brain_mask(series: np.ndarray, affine: np.ndarray | None = None) -> np.ndarray:
     """Find the brain in a film's early frames: threshold, largest part, smooth border, no holes.
 
     Parameters
     ----------
     series : float array, shape (X, Y, Z, T)
         Signal, arbitrary units.
+    affine : float array, shape (4, 4), optional
+        Voxel to world [mm]: the film is then looked at from feet to head, slice by slice, however
+        its axes are stored. By default its third axis holds the slices.
 
     Returns
     -------
@@ -190,7 +193,9 @@ def brain_mask(series: np.ndarray) -> np.ndarray:
     ValueError
         Nothing stands out from the background.
     """
-    mean = ndimage.gaussian_filter(series[..., :10].mean(axis=3), (1, 1, 0))
+    own = nib.io_orientation(np.eye(4) if affine is None else affine)
+    early = np.ascontiguousarray(nib.orientations.apply_orientation(series[..., :10], own))
+    mean = ndimage.gaussian_filter(early.mean(axis=3), (1, 1, 0))
     if not np.ptp(mean) > 0:
         raise ValueError("the film is constant: no brain can be told from background")
     bright = mean > 0.8 * threshold_otsu(mean.ravel())
@@ -201,7 +206,8 @@ def brain_mask(series: np.ndarray) -> np.ndarray:
     largest = labels == 1 + np.argmax(np.bincount(labels.ravel())[1:])
     closed = ndimage.binary_closing(np.pad(largest, ((3, 3), (3, 3), (0, 0))), disk, iterations=3)
     filled = [ndimage.binary_fill_holes(closed[3:-3, 3:-3, z]) for z in range(mean.shape[2])]
-    return np.stack(filled, axis=2)
+    back = nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), own)
+    return nib.orientations.apply_orientation(np.stack(filled, axis=2), back)
 
 
 def _load(path: Path) -> nib.Nifti1Image:

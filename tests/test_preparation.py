@@ -128,6 +128,19 @@ def test_brain_is_found_where_no_mask_lies_beside_the_film(tmp_path):
     assert 2 * (found & given).sum() / (found.sum() + given.sum()) > 0.9
 
 
+def test_brain_is_found_alike_in_other_voxel_orders(tmp_path):
+    found = []
+    for code in ("RAS", "LAS", "PSR"):
+        path = write_film(tmp_path / code, "p", mask=False, maps=())
+        image = nib.load(path)
+        turn = nib.orientations.axcodes2ornt(code)
+        turn = nib.orientations.ornt_transform(nib.io_orientation(image.affine), turn)
+        nib.save(image.as_reoriented(turn), path)
+        found.append(prepared(tmp_path / code).mask)
+    for other in found[1:]:
+        np.testing.assert_array_equal(other, found[0])
+
+
 def test_the_same_brain_in_other_voxel_orders_gives_the_same_slices(tmp_path):
     """Films stored flipped, transposed or both differ only in how the file lists its voxels."""
     results = []

@@ -70,7 +70,8 @@ def prepare_patient(case: Case, settings: Mapping) -> Prepared:
     """
     film = read_series(case.series_path, settings["repetition_time_s"], settings["echo_time_s"])
     try:
-        mask = read_mask(case.mask_path, film) if case.mask_path else brain_mask(film.data)
+        known = case.mask_path
+        mask = read_mask(known, film) if known else brain_mask(film.data, film.affine)
         baseline = signal.find_baseline(film.data, mask)
         maps, computed, facts = _reference_maps(case, film, mask, settings)
     except ValueError as error:
