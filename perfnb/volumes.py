@@ -14,6 +14,7 @@ from perfnb.grid import Grid  # noqa: F401 (offered here too)
 from perfnb.times import film_times, slice_times
 
 MIN_FRAMES = 10
+MIN_HELD = 0.5  # of the voxels that hold a signal in the median frame, or a frame is empty
 UNREADABLE = (
     nib.filebasedimages.ImageFileError,
     nib.spatialimages.HeaderDataError,
@@ -64,8 +65,8 @@ def read_series(
     Raises
     ------
     FileNotFoundError, ValueError
-        The file is missing or unreadable, not a film, too short, or a time is missing or has the
-        wrong unit; the message says what was found and what to do.
+        The file is missing or unreadable, not a film, too short, or has empty frames, or a time
+        is missing or has the wrong unit; the message says what was found and what to do.
     """
     path = Path(path)
     image = _load(path)
@@ -83,6 +84,7 @@ def read_series(
             "cannot be seen in so few. Is the time axis the last one?"
         )
     times = film_times(path, repetition_time_s=repetition_time_s, echo_time_s=echo_time_s)
+    _check_frames(data, path)
     finite = np.isfinite(data).all(axis=3)
     data = np.where(finite[..., None], data, np.float32(0))
     if not (data.max(axis=3) > data.min(axis=3)).any():
@@ -226,3 +228,25 @@ def _load(path: Path) -> nib.Nifti1Image:
             "it to magnitude, or to one value a voxel"
         )
     return image
+
+
+def _check_frames(data: np.ndarray, path: Path) -> None:
+    """Raise ValueError that names the empty frames of a film; one without any signal passes."""
+    held = np.array([_count_held(data[..., t]) for t in range(data.shape[3])])
+    if not held.any():
+        return
+    empty = np.flatnonzero(held < MIN_HELD * np.median(held[held > 0]))
+    if len(empty):
+        listed = ", ".join(map(str, empty))
+        raise ValueError(
+            f"{path}: {len(empty)} of {len(held)} frames are zero, constant or not a number in "
+            f"most voxels (frames {listed}, counted from 0); expected a signal in each: export the "
+            "film again, or cut such frames off its start or end"
+        )
+
+
+def _count_held(frame: np.ndarray) -> int:
+    """Number of voxels with a signal: finite, not 0; none in a frame of one value."""
+    values = frame[np.isfinite(frame)]
+    alike = not values.size or values.min() == values.max()
+    return 0 if alike else int(np.count_nonzero(values))

@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -11,6 +12,7 @@ from scipy import ndimage
 from small_films import AFFINE, preparation, write_film, write_volume
 from synthetic_curves import small_series
 
+from perfnb.classical import references
 from perfnb.classical.signal import Baseline
 from perfnb.data.cohorts import find_cases
 from perfnb.data.preparation import SERIES_LIMITS, fit_frames, prepare_patient
@@ -214,6 +216,20 @@ def test_one_hot_voxel_does_not_set_the_scale_of_a_film(tmp_path, caplog, factor
     assert np.isclose(hot.series * level, plain.series, atol=1e-3).mean() > 0.997  # all but it
     assert (plain.facts["voxels_clipped"], hot.facts["voxels_clipped"]) == (0, 1)
     assert caplog.text.count("p.nii.gz: 1 voxels of the brain are clipped to 0 to 5 times") == 1
+
+
+def test_what_speaks_against_a_moved_film_is_told(tmp_path, monkeypatch):
+    write_film(tmp_path, "p", maps=())
+    still = prepared(tmp_path, corrects_motion=True).facts
+    assert still["moved"] == "none" and still["moved_reasons"] == ""
+    found = references.correct_motion
+
+    def doubted(*arguments):
+        return replace(found(*arguments), ok=False, reasons=("frame 9", "out of view"))
+
+    monkeypatch.setattr(references, "correct_motion", doubted)
+    told = prepared(tmp_path, corrects_motion=True).facts
+    assert told == still | {"moved_reasons": "frame 9; out of view"}
 
 
 def test_truth_and_tissue_are_read_where_they_lie(tmp_path):

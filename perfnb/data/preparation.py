@@ -235,6 +235,7 @@ def _reference_maps(case: Case, film: Series, mask: np.ndarray, settings: Mappin
     if made.motion is not None:
         farthest = float(np.nanmax(made.motion.displacement_mm))
         facts |= {"moved": made.motion.moved, "moved_mm": round(farthest, 2)}
+        facts |= {"moved_reasons": "; ".join(made.motion.reasons)}
     maps = {name: given.get(name, computed.get(name)) for name in settings["maps"]}
     return maps, computed, facts
 
