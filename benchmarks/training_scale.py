@@ -130,7 +130,8 @@ def float16_harm(folder: Path, count: int = 3) -> pd.DataFrame:
     rows = []
     for case in find_cases(folder)[:count]:
         film = read_series(case.series_path)
-        mask = read_mask(case.mask_path, film) if case.mask_path else brain_mask(film.data)
+        known = case.mask_path
+        mask = read_mask(known, film) if known else brain_mask(film.data, film.affine)
         early = film.data[mask][:, 2 : 2 + BEFORE_BOLUS].astype(np.float32)
         early /= np.median(early)
         lost = early - early.astype(np.float16).astype(np.float32)

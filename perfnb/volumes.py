@@ -1,6 +1,5 @@
 """NIfTI films in and maps out, and the brain mask."""
 
-import json
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,10 @@ from skimage.filters import threshold_otsu
 
 from perfnb.files import write_atomic
 from perfnb.grid import Grid  # noqa: F401 (offered here too)
-from perfnb.times import TIME_LIMITS
+from perfnb.times import film_times, slice_times
 
 MIN_FRAMES = 10
+MIN_HELD = 0.5  # of the voxels that hold a signal in the median frame, or a frame is empty
 UNREADABLE = (
     nib.filebasedimages.ImageFileError,
     nib.spatialimages.HeaderDataError,
@@ -25,7 +25,6 @@ UNREADABLE = (
     OverflowError,
     MemoryError,
 )
-SIDECAR_KEYS = {"repetition_time_s": "RepetitionTime", "echo_time_s": "EchoTime"}
 
 
 @dataclass(frozen=True)
@@ -66,8 +65,8 @@ def read_series(
     Raises
     ------
     FileNotFoundError, ValueError
-        The file is missing or unreadable, not a film, too short, or a time is missing or has the
-        wrong unit; the message says what was found and what to do.
+        The file is missing or unreadable, not a film, too short, or has empty frames, or a time
+        is missing or has the wrong unit; the message says what was found and what to do.
     """
     path = Path(path)
     image = _load(path)
@@ -84,7 +83,8 @@ def read_series(
             f"{path} has {data.shape[3]} time points; expected at least {MIN_FRAMES}: a bolus "
             "cannot be seen in so few. Is the time axis the last one?"
         )
-    times = _times(path, repetition_time_s=repetition_time_s, echo_time_s=echo_time_s)
+    times = film_times(path, repetition_time_s=repetition_time_s, echo_time_s=echo_time_s)
+    _check_frames(data, path)
     finite = np.isfinite(data).all(axis=3)
     data = np.where(finite[..., None], data, np.float32(0))
     if not (data.max(axis=3) > data.min(axis=3)).any():
@@ -101,7 +101,8 @@ def read_slice_times(film: Series) -> np.ndarray | None:
     Parameters
     ----------
     film : Series
-        Its third axis holds the slices, as BIDS has it by default.
+        Its third axis holds the slices, as BIDS has it by default. `SliceEncodingDirection` "k-"
+        says that the times begin with the last of them.
 
     Returns
     -------
@@ -111,21 +112,11 @@ def read_slice_times(film: Series) -> np.ndarray | None:
     Raises
     ------
     ValueError
-        The times are not one number a slice between 0 and the repetition time.
+        The times are not one number a slice between 0 and the repetition time, or the slices lie
+        along another axis.
     """
-    sidecar = _sidecar_path(film.path)
-    times = _sidecar(sidecar).get("SliceTiming") if sidecar.is_file() else None
-    if times is None:
-        return None
-    found = np.asarray(times, dtype=float) if np.ndim(times) == 1 else np.empty(0)
-    slices = film.data.shape[2]
-    if found.shape != (slices,) or not ((found >= 0) & (found <= film.repetition_time_s)).all():
-        raise ValueError(
-            f"SliceTiming in {sidecar} holds {len(found)} times, at most {found.max(initial=0)}; "
-            f"expected {slices}, one a slice, from 0 to {film.repetition_time_s} s; correct or "
-            "remove them"
-        )
-    return found[None, None]
+    found = slice_times(film.path, film.data.shape[2], film.repetition_time_s)
+    return None if found is None else found[None, None]
 
 
 def read_volume(path: Path, like: Series) -> np.ndarray:
@@ -184,13 +175,16 @@ def write_volume(path: Path, data: np.ndarray, affine: np.ndarray, header=None) 
     return Path(path)
 
 
-def brain_mask(series: np.ndarray) -> np.ndarray:
+def brain_mask(series: np.ndarray, affine: np.ndarray | None = None) -> np.ndarray:
     """Find the brain in a film's early frames: threshold, largest part, smooth border, no holes.
 
     Parameters
     ----------
     series : float array, shape (X, Y, Z, T)
         Signal, arbitrary units.
+    affine : float array, shape (4, 4), optional
+        Voxel to world [mm]: the film is then looked at from feet to head, slice by slice, however
+        its axes are stored. By default its third axis holds the slices.
 
     Returns
     -------
@@ -201,7 +195,9 @@ def brain_mask(series: np.ndarray) -> np.ndarray:
     ValueError
         Nothing stands out from the background.
     """
-    mean = ndimage.gaussian_filter(series[..., :10].mean(axis=3), (1, 1, 0))
+    own = nib.io_orientation(np.eye(4) if affine is None else affine)
+    early = np.ascontiguousarray(nib.orientations.apply_orientation(series[..., :10], own))
+    mean = ndimage.gaussian_filter(early.mean(axis=3), (1, 1, 0))
     if not np.ptp(mean) > 0:
         raise ValueError("the film is constant: no brain can be told from background")
     bright = mean > 0.8 * threshold_otsu(mean.ravel())
@@ -212,7 +208,8 @@ def brain_mask(series: np.ndarray) -> np.ndarray:
     largest = labels == 1 + np.argmax(np.bincount(labels.ravel())[1:])
     closed = ndimage.binary_closing(np.pad(largest, ((3, 3), (3, 3), (0, 0))), disk, iterations=3)
     filled = [ndimage.binary_fill_holes(closed[3:-3, 3:-3, z]) for z in range(mean.shape[2])]
-    return np.stack(filled, axis=2)
+    back = nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), own)
+    return nib.orientations.apply_orientation(np.stack(filled, axis=2), back)
 
 
 def _load(path: Path) -> nib.Nifti1Image:
@@ -233,44 +230,23 @@ def _load(path: Path) -> nib.Nifti1Image:
     return image
 
 
-def _times(path: Path, **given: float | None) -> list[float]:
-    sidecar = _sidecar_path(path)
-    known = _sidecar(sidecar) if sidecar.is_file() else {}
-    times = []
-    for name, value in given.items():
-        key, (low, high) = SIDECAR_KEYS[name], TIME_LIMITS[name]
-        value = known.get(key) if value is None else value
-        source = "given" if given[name] is not None else str(sidecar)
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            place = f"for {key} in {sidecar}" if given[name] is None else f"as parameter {name}"
-            raise ValueError(
-                f"{path} has no {name}: found {value!r} {place}; expected seconds for {key} in "
-                f"{sidecar.name}, or the parameter {name} in seconds"
-            )
-        if not low <= value <= high:
-            hint = ": in milliseconds? divide by 1000" if value > high else ": correct it"
-            raise ValueError(
-                f"{name}={value} of {path.name} ({source}); expected {low} to {high} s{hint}"
-            )
-        times.append(float(value))
-    return times
-
-
-def _sidecar_path(film: Path) -> Path:
-    return film.with_name(f"{film.name.removesuffix('.gz').removesuffix('.nii')}.json")
-
-
-def _sidecar(path: Path) -> dict:
-    try:
-        known = json.loads(path.read_text())
-    except ValueError as error:
+def _check_frames(data: np.ndarray, path: Path) -> None:
+    """Raise ValueError that names the empty frames of a film; one without any signal passes."""
+    held = np.array([_count_held(data[..., t]) for t in range(data.shape[3])])
+    if not held.any():
+        return
+    empty = np.flatnonzero(held < MIN_HELD * np.median(held[held > 0]))
+    if len(empty):
+        listed = ", ".join(map(str, empty))
         raise ValueError(
-            f"{path} is not valid JSON ({error}): repair it, or delete it and give the times as "
-            "parameters"
-        ) from error
-    if not isinstance(known, dict):
-        raise ValueError(
-            f'{path} holds a {type(known).__name__}; expected {{"RepetitionTime": seconds, '
-            '"EchoTime": seconds}'
+            f"{path}: {len(empty)} of {len(held)} frames are zero, constant or not a number in "
+            f"most voxels (frames {listed}, counted from 0); expected a signal in each: export the "
+            "film again, or cut such frames off its start or end"
         )
-    return known
+
+
+def _count_held(frame: np.ndarray) -> int:
+    """Number of voxels with a signal: finite, not 0; none in a frame of one value."""
+    values = frame[np.isfinite(frame)]
+    alike = not values.size or values.min() == values.max()
+    return 0 if alike else int(np.count_nonzero(values))

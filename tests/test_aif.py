@@ -260,6 +260,8 @@ def test_delays_are_measured_between_frames():
 def test_refusal_lists_its_reasons():
     error = NoAIF(("too late", "too wide"))
     assert error.reasons == ("too late", "too wide") and "too late; too wide" in str(error)
+    for way_out in ("aif_mask", "reference maps of your own beside the film", "leave this patient"):
+        assert way_out in str(error)
 
 
 @pytest.mark.parametrize("field", [1.5, 3.0])

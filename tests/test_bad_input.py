@@ -91,6 +91,16 @@ def without_film(folder: Path) -> None:
     (folder / "p1.nii.gz").symlink_to(folder / "moved away.nii.gz")
 
 
+def blank_frames(frames, value: float, rows: int = 24):
+    """Return a damage: these frames of film p1 hold one value, in the first rows at least."""
+
+    def change(film: np.ndarray) -> np.ndarray:
+        film[:rows, :, :, list(frames)] = value
+        return film
+
+    return change_film(change)
+
+
 def without_bolus(film: np.ndarray) -> np.ndarray:
     noise = np.random.default_rng(0).normal(0, 5, film.shape)
     return (film[..., 5:6] + noise).astype(np.float32)
@@ -156,6 +166,25 @@ BAD_FILMS = {
     "all NaN": (fill(np.nan), ["p1.nii.gz never changes", "expected a signal", "export"]),
     "all zero": (fill(0), ["p1.nii.gz never changes", "expected a signal", "export"]),
     "constant": (fill(7), ["p1.nii.gz never changes", "expected a signal", "export"]),
+    "a frame of NaN": (
+        blank_frames([30], np.nan),
+        [
+            "p1.nii.gz: 1 of 60 frames",
+            r"not a number .* \(frames 30,",
+            "expected a signal",
+            "export",
+        ],
+    ),
+    "empty frames": (
+        blank_frames(range(30, 40), 0),
+        ["p1.nii.gz: 10 of 60 frames are zero", "frames 30, 31, .*39, counted from 0", "cut such"],
+    ),
+    "a constant frame": (blank_frames([59], 7), ["1 of 60 frames .*constant", r"\(frames 59,"]),
+    "mostly empty": (blank_frames(range(20, 60), 0), ["40 of 60 frames", "frames 20, .*, 59,"]),
+    "half a frame": (
+        blank_frames([3], np.nan, rows=14),
+        ["1 of 60 frames", "in most voxels", r"\(frames 3,"],
+    ),
     "negative": (
         change_film(lambda f: -f),
         ["p1.nii.gz: ", "above zero", "expected a brain", "magnitudes"],

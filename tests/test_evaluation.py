@@ -159,6 +159,23 @@ def test_written_maps_lie_on_their_films_voxels_in_physical_units(run, films):
     assert json.loads((folder / "manifest.json").read_text())["chapter"] == "07_evaluate"
 
 
+def test_film_that_was_changed_after_the_preparation_gets_no_map(run, films):
+    test = Slices(run.data_dir, "test", "Tmax")
+    path = films / f"{test.patients[0]}.nii.gz"
+    kept, manifest = path.read_bytes(), run.data_dir / "manifest.json"
+    told = manifest.read_text()
+    run.sibling("04_prepare").write_manifest(run.data_dir, [path])
+    written(run, test, references(test))
+    nib.save(nib.load(path).slicer[4:], path)
+    try:
+        with pytest.raises(ValueError, match=f"{path.name} was changed .*04_prepare again"):
+            written(run, test, references(test))
+    finally:
+        path.write_bytes(kept)
+        manifest.write_text(told)
+    assert not (run.run_dir / "evaluation" / "manifest.json").exists()
+
+
 @pytest.mark.parametrize("place", ["write_volume", "np.savez_compressed"])
 def test_evaluation_that_could_not_be_written_is_not_trusted(run, monkeypatch, place):
     test = Slices(run.data_dir, "test", "Tmax")

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import re
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -10,10 +12,13 @@ from scipy import ndimage
 from small_films import AFFINE, preparation, write_film, write_volume
 from synthetic_curves import small_series
 
+from perfnb.classical import references
 from perfnb.classical.signal import Baseline
 from perfnb.data.cohorts import find_cases
-from perfnb.data.preparation import fit_frames, prepare_patient
+from perfnb.data.preparation import SERIES_LIMITS, fit_frames, prepare_patient
+from perfnb.data.scaling import STORED
 from perfnb.maps import MAPS
+from perfnb.volumes import read_series, read_slice_times
 
 
 def prepared(folder, **changes):
@@ -125,6 +130,19 @@ def test_brain_is_found_where_no_mask_lies_beside_the_film(tmp_path):
     assert 2 * (found & given).sum() / (found.sum() + given.sum()) > 0.9
 
 
+def test_brain_is_found_alike_in_other_voxel_orders(tmp_path):
+    found = []
+    for code in ("RAS", "LAS", "PSR"):
+        path = write_film(tmp_path / code, "p", mask=False, maps=())
+        image = nib.load(path)
+        turn = nib.orientations.axcodes2ornt(code)
+        turn = nib.orientations.ornt_transform(nib.io_orientation(image.affine), turn)
+        nib.save(image.as_reoriented(turn), path)
+        found.append(prepared(tmp_path / code).mask)
+    for other in found[1:]:
+        np.testing.assert_array_equal(other, found[0])
+
+
 def test_the_same_brain_in_other_voxel_orders_gives_the_same_slices(tmp_path):
     """Films stored flipped, transposed or both differ only in how the file lists its voxels."""
     results = []
@@ -183,6 +201,37 @@ def test_odd_voxels_in_the_brain_do_no_harm(tmp_path):
         assert close[odd.mask].mean() > 0.9, name
 
 
+@pytest.mark.parametrize("factor", [50, 1e5, -1e5])
+def test_one_hot_voxel_does_not_set_the_scale_of_a_film(tmp_path, caplog, factor):
+    path = write_film(tmp_path, "p")
+    plain = prepared(tmp_path)
+    film = nib.load(path).get_fdata(dtype=np.float32)
+    film[12, 12, 1] *= np.float32(factor)
+    nib.save(nib.Nifti1Image(film, AFFINE), path)
+    hot = prepared(tmp_path)
+    lowest, highest = SERIES_LIMITS
+    assert hot.series.min() == lowest and hot.series.max() <= highest
+    assert np.isfinite(hot.series.astype(STORED)).all()
+    level = hot.facts["baseline_level"] / plain.facts["baseline_level"]
+    assert np.isclose(hot.series * level, plain.series, atol=1e-3).mean() > 0.997  # all but it
+    assert (plain.facts["voxels_clipped"], hot.facts["voxels_clipped"]) == (0, 1)
+    assert caplog.text.count("p.nii.gz: 1 voxels of the brain are clipped to 0 to 5 times") == 1
+
+
+def test_what_speaks_against_a_moved_film_is_told(tmp_path, monkeypatch):
+    write_film(tmp_path, "p", maps=())
+    still = prepared(tmp_path, corrects_motion=True).facts
+    assert still["moved"] == "none" and still["moved_reasons"] == ""
+    found = references.correct_motion
+
+    def doubted(*arguments):
+        return replace(found(*arguments), ok=False, reasons=("frame 9", "out of view"))
+
+    monkeypatch.setattr(references, "correct_motion", doubted)
+    told = prepared(tmp_path, corrects_motion=True).facts
+    assert told == still | {"moved_reasons": "frame 9; out of view"}
+
+
 def test_truth_and_tissue_are_read_where_they_lie(tmp_path):
     write_film(tmp_path, "p", maps=())
     folder = tmp_path / "derivatives" / "truth" / "p"
@@ -224,6 +273,31 @@ def test_tmax_is_corrected_for_the_time_at_which_a_slice_was_taken(tmp_path):
     np.testing.assert_array_equal(late["TTP"], plain["TTP"])
     sidecar.write_text(json.dumps({**times, "SliceTiming": [0.0, 999.0]}))
     with pytest.raises(ValueError, match="SliceTiming in .*p.json holds 2 times"):
+        prepared(tmp_path)
+
+
+def test_slice_times_may_be_told_from_the_last_slice_to_the_first(tmp_path):
+    """BIDS: with the direction "k-", the first time is that of the last slice."""
+    told = {
+        "k": {"SliceTiming": [0.0, 0.3, 1.2], "SliceEncodingDirection": "k"},
+        "k-": {"SliceTiming": [1.2, 0.3, 0.0], "SliceEncodingDirection": "k-"},
+        "not said": {"SliceTiming": [0.0, 0.3, 1.2]},
+    }
+    films = [read_series(write_film(tmp_path / n, "p", maps=(), **t)) for n, t in told.items()]
+    for film in films:
+        np.testing.assert_array_equal(read_slice_times(film).ravel(), [0.0, 0.3, 1.2])
+    made = [prepared(tmp_path / name).computed["Tmax"] for name in ("k", "k-")]
+    np.testing.assert_array_equal(*made)
+
+
+@pytest.mark.parametrize("direction", ["i", "j-", "K", 3, ["k"]])
+def test_slices_along_another_axis_than_the_third_are_refused(tmp_path, direction):
+    film = read_series(write_film(tmp_path, "p", maps=(), SliceEncodingDirection=direction))
+    assert read_slice_times(film) is None  # no times, no harm
+    sidecar = tmp_path / "p.json"
+    sidecar.write_text(json.dumps(json.loads(sidecar.read_text()) | {"SliceTiming": [0, 0.3, 0.6]}))
+    found = re.escape(repr(direction))
+    with pytest.raises(ValueError, match=f"SliceEncodingDirection in .*p.json is {found}; expec"):
         prepared(tmp_path)
 
 

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from synthetic_curves import small_series
@@ -12,8 +14,7 @@ from perfnb.classical.signal import (
     saturated_voxels,
     usable_voxels,
 )
-from perfnb.times import TIME_LIMITS
-from perfnb.volumes import TIME_LIMITS as FILE_LIMITS
+from perfnb.times import TIME_LIMITS, film_times
 
 TE = 0.03
 FRAMES = Baseline(0, 5, 6, 9)
@@ -110,16 +111,18 @@ def test_times_in_milliseconds_are_refused():
 
 
 def test_files_and_curves_share_one_definition_of_possible_times():
-    assert FILE_LIMITS is TIME_LIMITS
+    film = Path("no sidecar.nii")
     for name, check in (
         ("repetition_time_s", check_repetition_time),
         ("echo_time_s", check_echo_time),
     ):
         low, high = TIME_LIMITS[name]
         assert check(low) == low and check(high) == high
+        assert film_times(film, **{name: low}) == [low] and film_times(film, **{name: high})
         for bad in (0.9 * low, 1.1 * high, -low, np.nan):
-            with pytest.raises(ValueError, match=name):
-                check(bad)
+            for refused in (check, lambda value, name=name: film_times(film, **{name: value})):
+                with pytest.raises(ValueError, match=name):
+                    refused(bad)
 
 
 def test_two_boluses_are_refused_and_recirculation_is_not():

@@ -247,6 +247,20 @@ def test_brain_of_a_simulated_patient_is_found(cohort, seed):
     np.testing.assert_array_equal(brain_mask(patient.series * 1000), found)
 
 
+@pytest.mark.parametrize("code", ["RAS", "LAS", "LPS", "PSR", "SLA"])
+def test_brain_is_the_same_however_its_voxels_are_stored(code):
+    patient = phantom.draw_patient("acute", 2, (48, 56, 10), n_frames=50)
+    ras = nib.as_closest_canonical(nib.Nifti1Image(patient.series, patient.affine))
+    expected = brain_mask(np.asarray(ras.dataobj))  # its third axis holds the slices
+    turn = nib.orientations.ornt_transform(
+        nib.io_orientation(ras.affine), nib.orientations.axcodes2ornt(code)
+    )
+    stored = ras.as_reoriented(turn)
+    found = brain_mask(np.asarray(stored.dataobj), stored.affine)
+    back = nib.orientations.apply_orientation(found, nib.io_orientation(stored.affine))
+    np.testing.assert_array_equal(back, expected)
+
+
 def test_no_brain_in_a_constant_film():
     with pytest.raises(ValueError, match="constant"):
         brain_mask(np.full((8, 8, 2, 12), 3.0))

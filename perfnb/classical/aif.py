@@ -81,7 +81,8 @@ class NoAIF(ValueError):
         self.reasons = tuple(reasons)
         super().__init__(
             f"no arterial input function found: {'; '.join(self.reasons)}; "
-            "give aif_mask with voxels of an artery, or leave this patient out"
+            "give reference_maps an aif_mask with voxels of an artery or, in a folder of films, "
+            "lay reference maps of your own beside the film; or leave this patient out"
         )
 
 

@@ -18,6 +18,9 @@ from perfnb.volumes import Series, brain_mask, read_mask, read_series, read_slic
 log = logging.getLogger(__name__)
 GREY_AND_WHITE = (2, 3)  # labels of the phantom's tissue file
 BOLUS_PASSED = 0.5  # of the largest drop of the brain's mean signal
+SERIES_LIMITS = (0.0, 5.0)
+"""Of a prepared series, in baselines. The first frame may be three times as bright as steady
+state; what lies beyond is no tissue, and would set the scale of every film."""
 
 
 @dataclass
@@ -27,7 +30,8 @@ class Prepared:
     Attributes
     ----------
     series : float32 array, shape (Z, T, H, W)
-        Signal divided by the median baseline signal of the brain; 0 outside the mask.
+        Signal divided by the median baseline signal of the brain, clipped to SERIES_LIMITS; 0
+        outside the mask.
     mask, tissue : bool array, shape (Z, H, W)
         Brain, and where maps are scored: grey and white matter if known, otherwise the brain.
     references, truth : dict of float32 arrays, shape (Z, H, W)
@@ -66,7 +70,8 @@ def prepare_patient(case: Case, settings: Mapping) -> Prepared:
     """
     film = read_series(case.series_path, settings["repetition_time_s"], settings["echo_time_s"])
     try:
-        mask = read_mask(case.mask_path, film) if case.mask_path else brain_mask(film.data)
+        known = case.mask_path
+        mask = read_mask(known, film) if known else brain_mask(film.data, film.affine)
         baseline = signal.find_baseline(film.data, mask)
         maps, computed, facts = _reference_maps(case, film, mask, settings)
     except ValueError as error:
@@ -74,19 +79,20 @@ def prepare_patient(case: Case, settings: Mapping) -> Prepared:
             raise
         raise ValueError(f"{case.series_path}: {error}") from error
     grid = Grid.of(film.affine, film.data.shape, settings["matrix"], settings["slices"])
-    series, inside, level, cut = network_series(film, mask, baseline, grid, settings["frames"])
+    series, inside, level, counts = network_series(film, mask, baseline, grid, settings["frames"])
     facts = {
         "patient": case.patient,
         "repetition_time_s": film.repetition_time_s,
         "echo_time_s": film.echo_time_s,
         "frames": film.data.shape[3],
-        "frames_cut": cut,
+        "frames_cut": counts["frames_cut"],
         "size": "x".join(map(str, film.data.shape[:3])),
         "baseline_first": baseline.first,
         "baseline_last": baseline.last,
         "arrival": baseline.arrival,
         "baseline_level": round(level, 4),
         "voxels_not_finite": film.not_finite,
+        "voxels_clipped": counts["voxels_clipped"],
         "voxel_ml": round(grid.voxel_ml, 5),
         **facts,
     }
@@ -108,7 +114,7 @@ def prepare_patient(case: Case, settings: Mapping) -> Prepared:
 
 def network_series(
     film: Series, mask: np.ndarray, baseline: signal.Baseline, grid: Grid, frames: int
-) -> tuple[np.ndarray, np.ndarray, float, int]:
+) -> tuple[np.ndarray, np.ndarray, float, dict[str, int]]:
     """Bring a film to the networks' grid: level 1 before the bolus, `frames` time points.
 
     Parameters
@@ -126,14 +132,29 @@ def network_series(
 
     Returns
     -------
-    (float32 array, shape (Z, T, H, W); bool array, shape (Z, H, W); float; int)
-        Series, 0 outside the mask; mask; median baseline signal of the brain; frames cut.
+    (float32 array, shape (Z, T, H, W); bool array, shape (Z, H, W); float; dict of int)
+        Series, 0 outside the mask; mask; median baseline signal of the brain; frames cut and
+        voxels of the brain that were clipped in any frame.
     """
     level = baseline_level(film, mask, baseline)
     inside = grid.forward(mask, order=0)
     data, cut = fit_frames(film.data, mask, baseline, frames, film.path.name)
-    series = grid.forward(data / np.float32(level))
-    return np.where(inside[:, None], series, np.float32(0)), inside, level, cut
+    data = data / np.float32(level)
+    counts = {"frames_cut": cut, "voxels_clipped": _count_beyond(data[mask], film.path.name)}
+    series = grid.forward(np.clip(data, *SERIES_LIMITS))
+    return np.where(inside[:, None], series, np.float32(0)), inside, level, counts
+
+
+def _count_beyond(brain: np.ndarray, name: str) -> int:
+    """Count voxels (N, T) that leave SERIES_LIMITS in any frame, and warn of them."""
+    low, high = SERIES_LIMITS
+    found = int(((brain < low) | (brain > high)).any(axis=1).sum())
+    if found:
+        log.warning(
+            "%s: %d voxels of the brain are clipped to %g to %g times the film's baseline",
+            *(name, found, low, high),
+        )
+    return found
 
 
 def baseline_level(film: Series, mask: np.ndarray, baseline: signal.Baseline) -> float:
@@ -214,6 +235,7 @@ def _reference_maps(case: Case, film: Series, mask: np.ndarray, settings: Mappin
     if made.motion is not None:
         farthest = float(np.nanmax(made.motion.displacement_mm))
         facts |= {"moved": made.motion.moved, "moved_mm": round(farthest, 2)}
+        facts |= {"moved_reasons": "; ".join(made.motion.reasons)}
     maps = {name: given.get(name, computed.get(name)) for name in settings["maps"]}
     return maps, computed, facts
 

@@ -12,7 +12,13 @@ from perfnb.classical import signal
 from perfnb.classical.rigid import displacement
 from perfnb.data import acquisition, cohorts, movement
 from perfnb.data.patient import Patient
-from perfnb.data.preparation import Prepared, baseline_level, network_series, prepare_patient
+from perfnb.data.preparation import (
+    SERIES_LIMITS,
+    Prepared,
+    baseline_level,
+    network_series,
+    prepare_patient,
+)
 from perfnb.data.truths import read_facts
 from perfnb.grid import Grid
 from perfnb.volumes import Series
@@ -186,6 +192,6 @@ def prepare_series(
     series = rest * np.float32(old / level)
     away = np.flatnonzero(patient.motion.any(axis=1))
     away = away[away < settings["frames"]]
-    anew = grid.forward(film.data[..., away] / np.float32(level))
+    anew = grid.forward(np.clip(film.data[..., away] / np.float32(level), *SERIES_LIMITS))
     series[:, away] = np.where(inside[:, None], anew, np.float32(0))
     return series, inside, level, baseline.arrival

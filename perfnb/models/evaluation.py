@@ -13,7 +13,7 @@ from torch import nn
 from perfnb.data.cohorts import find_cases
 from perfnb.data.controls import read_controls
 from perfnb.data.slices import Scaling, Slab, Slices, read_scaling
-from perfnb.files import read_json
+from perfnb.files import file_hash, read_json
 from perfnb.grid import Grid
 from perfnb.metrics.tables import CLASSICAL, COLUMNS, evaluate_patient
 from perfnb.models.checkpoints import load_weights
@@ -145,6 +145,11 @@ def write(
 
     A patient's map lies on the grid of the patient's film, with its affine, in physical units.
     The evaluation of another cohort's model has a folder of its own.
+
+    Raises
+    ------
+    ValueError
+        A film was changed after its cohort was prepared.
     """
     other = run["trained_on"]
     folder = run.run_dir / ("evaluation" if other is None else f"evaluation-{cohort_key(other)}")
@@ -152,6 +157,7 @@ def write(
     shutil.rmtree(folder / "predictions", ignore_errors=True)
     cases = run.data_dir / "patients" if run.cohort in COHORTS else Path(run.cohort)
     films = {case.patient: case.series_path for case in find_cases(cases)}
+    _refuse_other_films(run.data_dir, [films[patient] for patient in predictions])
     arrays = {}
     for patient, scaled in predictions.items():
         slab = test.patient(patient)
@@ -209,6 +215,17 @@ def compare_with_constant(table: pd.DataFrame, model: str, unit: str) -> str:
         f"Mean absolute error in tissue against the reference: {model} {means[model]:.2f} {unit}, "
         f"constant {means['constant']:.2f} {unit}. The network {verdict} the constant."
     )
+
+
+def _refuse_other_films(data_dir: Path, films: list[Path]) -> None:
+    """Raise ValueError if a film is not the one that the prepared slices were made from."""
+    known = set(read_json(data_dir / "manifest.json")["inputs"].values())
+    changed = [film for film in films if known and file_hash(film) not in known]
+    if changed:
+        raise ValueError(
+            f"{changed[0]} was changed after {data_dir} was prepared; expected the film that the "
+            "slices were made from: run chapter 04_prepare again, or put the film back"
+        )
 
 
 def _write_map(path: Path, film: Path, drawn: np.ndarray, mask: np.ndarray) -> None:
