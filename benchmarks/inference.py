@@ -4,21 +4,28 @@
 
 Prints CPU times, medians of one run on random slices whose mask is a third of the slice:
 
-* a whole patient of 21 slices of 128 x 128 x 80 through `predict` and through plain `Conv3d`,
-  batch norm and U-Net in eval mode; the arithmetic that brain voxels need, a second, as a share of
-  this processor's rate in a float32 product of two 1024 x 1024 matrices;
+* a whole patient of 21 slices of 128 x 128 x 80 through `predict`, through plain `Conv3d`, batch
+  norm and U-Net in eval mode, and through onnxruntime where it is installed; the arithmetic that
+  brain voxels need, a second, as a share of this processor's rate in a float32 product of two
+  1024 x 1024 matrices;
 * one step of both networks, batch 4, 128 x 128, as `fit` makes it and in plain layers.
 """
 
 import argparse
 import copy
+import importlib.util
 import statistics
+import tempfile
 import time
+from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
-from perfnb.models import inference, training
+from perfnb.data.scaling import Scaling
+from perfnb.models import export, inference, training
 from perfnb.models.networks import PatchDiscriminator, TempPix2PixGenerator
 
 FRAMES, SLICES, MATRIX, BATCH, BRAIN = 80, 21, 128, 4, 1 / 3
@@ -114,13 +121,32 @@ def draw_patient(ngf: int, repeats: int) -> str:
 
     works = {"predict": lambda: inference.predict(fast(dense), given, inside), "dense": plainly}
     works["product"] = lambda: square @ square
+    run = onnx_run(dense, given, inside)
+    works |= {"onnx": run} if run else {}
     taken = seconds(works, repeats)
     rate = arithmetic(dense, mask) / taken["predict"]
     share = rate / (2 * 1024**3 / taken["product"])
     return (
         f"{ngf:>4} {taken['dense']:>9.2f} {taken['predict']:>9.2f} "
-        f"{taken['dense'] / taken['predict']:>7.1f} {rate / 1e9:>9.1f} {share:>7.2f}"
+        f"{taken['dense'] / taken['predict']:>7.1f} {rate / 1e9:>9.1f} {share:>7.2f} "
+        f"{taken['onnx'] / taken['predict'] if 'onnx' in taken else float('nan'):>16.2f}"
     )
+
+
+def onnx_run(dense: DenseGenerator, series: np.ndarray, mask: np.ndarray) -> Callable | None:
+    """Return a call that draws a patient through onnxruntime; None without the package."""
+    if importlib.util.find_spec("onnxruntime") is None:
+        return None
+    import onnxruntime
+
+    scaling = Scaling({"series": (-1.0, 1.0), "TTP": (-1.0, 1.0)})
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "TTP.onnx"
+        export.write_graph(export.Drawing(fast(dense), scaling, "TTP").eval(), FRAMES, MATRIX, path)
+        session = onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
+    return lambda: session.run(None, {"series": series, "mask": mask})
 
 
 def fast(dense: DenseGenerator) -> TempPix2PixGenerator:
@@ -165,7 +191,10 @@ def main() -> None:
     torch.manual_seed(1)
     if options.ngf:
         print(f"A map of {SLICES} x {MATRIX} x {MATRIX} x {FRAMES}, {BRAIN:.0%} brain")
-        print(" ngf   dense s predict s   ratio GFLOP / s   share of a matrix product's rate")
+        print(
+            " ngf   dense s predict s   ratio GFLOP / s   share of a matrix product's rate; "
+            "onnxruntime over predict"
+        )
     for ngf in options.ngf:
         print(draw_patient(ngf, options.repeats), flush=True)
     if options.training_ngf:

@@ -39,6 +39,7 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXP
 FIXED = (*THREADS, "PYTHONPATH", "PYTHONHASHSEED")
 BACKEND = "MPLBACKEND", "module://matplotlib_inline.backend_inline"  # as a kernel sets it
 POLL_S = 0.5
+EXIT_SECONDS = 5.0
 FORKED, REFUSED, DONE = b"+", b"-", b"."
 
 
@@ -131,15 +132,26 @@ def _become(connection: socket.socket, order: dict) -> None:
     connection.sendall(FORKED + struct.pack("!I", os.getpid()))
     module, *sys.argv[1:] = order["arguments"]
     sys.path.insert(0, order["folder"])  # as `python -m` does
+    status = 1
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
+        status = 0
     except SystemExit as end:
         if end.code:  # a failure: this process ends with it, and the stand-in hears no word
             raise
+        status = 0
     finally:
         ended.set()
+        _end_within(EXIT_SECONDS, status)
     with suppress(OSError):
         connection.sendall(DONE)
+
+
+def _end_within(seconds: float, status: int) -> None:
+    """End this process even if its exit hangs: ipykernel waits for threads that may never end."""
+    last = threading.Timer(seconds, os._exit, (status,))
+    last.daemon = True
+    last.start()
 
 
 def _watch(connection: socket.socket, ended: threading.Event) -> None:

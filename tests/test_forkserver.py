@@ -67,6 +67,18 @@ def test_without_a_server_or_with_other_threads_a_new_python_runs_the_chapter(wr
     assert write(LOOK, MPLBACKEND="agg")["seen"]["backend"] == "agg"
 
 
+def test_fork_whose_exit_hangs_is_gone_soon(write):
+    told = write("""
+import atexit, json, os, time
+atexit.register(time.sleep, 120)
+print(json.dumps({"pid": os.getpid()}))
+""")
+    end = time.monotonic() + forkserver.EXIT_SECONDS + 10
+    while Path(f"/proc/{told['pid']}").exists() and time.monotonic() < end:
+        time.sleep(0.2)
+    assert not Path(f"/proc/{told['pid']}").exists()
+
+
 def test_forks_share_no_random_numbers(write):
     draw = "import json, numpy, random; print(json.dumps([numpy.random.rand(), random.random()]))"
     first, second = write(draw), write(draw)

@@ -123,21 +123,8 @@ def export_onnx(model_dir: Path, data_dir: Path, path: Path) -> Path:
     generator = load_generator(Path(model_dir), frames)
     scaling = read_scaling(data_dir)
     drawing = Drawing(generator, scaling, made["map_name"]).eval()
-    series = torch.zeros(2, frames, matrix, matrix)
-    given = {"series": series, "mask": torch.ones(2, matrix, matrix, dtype=torch.bool)}
-    given |= {"arrival": torch.tensor(drawing.arrives)} if drawing.moves else {}
-    with write_atomic(Path(path)) as temporary, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # deprecation of the exporter that needs no more packages
-        torch.onnx.export(
-            drawing,
-            tuple(given.values()),
-            str(temporary),
-            dynamo=False,
-            opset_version=OPSET,
-            input_names=list(given),
-            output_names=["map"],
-            dynamic_axes={name: {0: "Z"} for name in ("series", "mask", "map")},
-        )
+    with write_atomic(Path(path)) as temporary:
+        write_graph(drawing, frames, matrix, temporary)
         told = {
             "map": made["map_name"],
             "unit": spec(made["map_name"]).unit,
@@ -147,6 +134,25 @@ def export_onnx(model_dir: Path, data_dir: Path, path: Path) -> Path:
         }
         _label(temporary, told)
     return Path(path)
+
+
+def write_graph(drawing: Drawing, frames: int, matrix: int, path: Path) -> None:
+    """Write a drawing for slices of this many frames, and pixels a side, as ONNX."""
+    series = torch.zeros(2, frames, matrix, matrix)
+    given = {"series": series, "mask": torch.ones(2, matrix, matrix, dtype=torch.bool)}
+    given |= {"arrival": torch.tensor(drawing.arrives)} if drawing.moves else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecation of the exporter that needs no more packages
+        torch.onnx.export(
+            drawing,
+            tuple(given.values()),
+            str(path),
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=list(given),
+            output_names=["map"],
+            dynamic_axes={name: {0: "Z"} for name in ("series", "mask", "map")},
+        )
 
 
 def _label(path: Path, told: dict) -> None:
