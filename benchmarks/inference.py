@@ -146,7 +146,10 @@ def onnx_run(dense: DenseGenerator, series: np.ndarray, mask: np.ndarray) -> Cal
         path = Path(folder) / "TTP.onnx"
         export.write_graph(export.Drawing(fast(dense), scaling, "TTP").eval(), FRAMES, MATRIX, path)
         session = onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
-    return lambda: session.run(None, {"series": series, "mask": mask})
+    parts = [
+        slice(first, first + inference.BATCH) for first in range(0, len(series), inference.BATCH)
+    ]
+    return lambda: [session.run(None, {"series": series[p], "mask": mask[p]}) for p in parts]
 
 
 def fast(dense: DenseGenerator) -> TempPix2PixGenerator:
