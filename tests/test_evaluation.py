@@ -159,14 +159,19 @@ def test_written_maps_lie_on_their_films_voxels_in_physical_units(run, films):
     assert json.loads((folder / "manifest.json").read_text())["chapter"] == "07_evaluate"
 
 
-def test_film_that_was_changed_after_the_preparation_gets_no_map(run, films):
+@pytest.mark.parametrize("how", ["cut", "swapped"])
+def test_film_that_was_changed_after_the_preparation_gets_no_map(run, films, how):
     test = Slices(run.data_dir, "test", "Tmax")
     path = films / f"{test.patients[0]}.nii.gz"
+    other = next(p for p in sorted(films.glob("*.nii.gz")) if p.read_bytes() != path.read_bytes())
     kept, manifest = path.read_bytes(), run.data_dir / "manifest.json"
     told = manifest.read_text()
-    run.sibling("04_prepare").write_manifest(run.data_dir, [path])
+    run.sibling("04_prepare").write_manifest(run.data_dir, [path, other])
     written(run, test, references(test))
-    nib.save(nib.load(path).slicer[4:], path)
+    if how == "cut":
+        nib.save(nib.load(path).slicer[4:], path)
+    else:
+        path.write_bytes(other.read_bytes())
     try:
         with pytest.raises(ValueError, match=f"{path.name} was changed .*04_prepare again"):
             written(run, test, references(test))

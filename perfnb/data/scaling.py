@@ -112,7 +112,7 @@ def check_ranges(scaling: Scaling) -> None:
             raise ValueError(f"{name} is {low} everywhere in the training patients: check the maps")
 
 
-def check_repetition_time(patient: str, found_s: float, expected_s: float) -> None:
+def check_same_time(patient: str, found_s: float, expected_s: float) -> None:
     """Raise ValueError unless a film was taken as fast as those that a network learns from."""
     if abs(found_s / expected_s - 1) > SAME_TIME:
         raise ValueError(

@@ -23,7 +23,7 @@ from perfnb.data.scaling import (  # noqa: F401 (offered)
     Scaling,
     check_arrival,
     check_ranges,
-    check_repetition_time,
+    check_same_time,
     read_scaling,
     write_scaling,
 )
@@ -223,7 +223,7 @@ def _fill(
         prepared = prepare_patient(case, run.settings)
         found_s = prepared.facts["repetition_time_s"]
         time_s = time_s or found_s
-        check_repetition_time(case.patient, found_s, time_s)
+        check_same_time(case.patient, found_s, time_s)
         _store(arrays, i, prepared)
         _write_computed(run.data_dir / "references", case, prepared)
         rows.append({"split": _split_of(case.patient, split, prepared)} | prepared.facts)

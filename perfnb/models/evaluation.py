@@ -157,7 +157,7 @@ def write(
     shutil.rmtree(folder / "predictions", ignore_errors=True)
     cases = run.data_dir / "patients" if run.cohort in COHORTS else Path(run.cohort)
     films = {case.patient: case.series_path for case in find_cases(cases)}
-    _refuse_other_films(run.data_dir, [films[patient] for patient in predictions])
+    _refuse_other_films(run, [films[patient] for patient in predictions])
     arrays = {}
     for patient, scaled in predictions.items():
         slab = test.patient(patient)
@@ -217,14 +217,14 @@ def compare_with_constant(table: pd.DataFrame, model: str, unit: str) -> str:
     )
 
 
-def _refuse_other_films(data_dir: Path, films: list[Path]) -> None:
+def _refuse_other_films(run: Run, films: list[Path]) -> None:
     """Raise ValueError if a film is not the one that the prepared slices were made from."""
-    known = set(read_json(data_dir / "manifest.json")["inputs"].values())
-    changed = [film for film in films if known and file_hash(film) not in known]
+    known = read_json(run.data_dir / "manifest.json")["inputs"]
+    changed = [f for f in films if known and file_hash(f) != known.get(run.input_name(f))]
     if changed:
         raise ValueError(
-            f"{changed[0]} was changed after {data_dir} was prepared; expected the film that the "
-            "slices were made from: run chapter 04_prepare again, or put the film back"
+            f"{changed[0]} was changed after {run.data_dir} was prepared; expected the film that "
+            "the slices were made from: run chapter 04_prepare again, or put the film back"
         )
 
 

@@ -77,13 +77,18 @@ class Run:
             "map_name": self.map_name,
             "model_name": self.model_name,
             "settings": dict(self.settings),
-            "inputs": {_relative(p, self.home): file_hash(p) for p in map(Path, inputs)},
+            "inputs": {self.input_name(p): file_hash(p) for p in map(Path, inputs)},
             "versions": package_versions(),
             "device": device,
             "seconds": round(time.time() - self.started, 2),
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         return write_json(Path(folder) / "manifest.json", manifest)
+
+    def input_name(self, path: Path) -> str:
+        """Return how manifests call a file: its place below home, or outside its name alone."""
+        path = Path(path)
+        return str(path.relative_to(self.home)) if path.is_relative_to(self.home) else path.name
 
     def _repr_html_(self) -> str:
         rows = {"chapter": self.chapter, "study": self.study, "perfnb": __version__}
@@ -284,7 +289,3 @@ def _read_manifest(path: Path) -> dict | None:
         return made if known else None
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
-
-
-def _relative(path: Path, base: Path) -> str:
-    return str(path.relative_to(base)) if path.is_relative_to(base) else path.name
