@@ -20,6 +20,7 @@ MAX_NOISE = 0.06  # standard deviation before the bolus over the peak: 2 % at a 
 MIN_AGREEMENT = 0.9  # mean correlation of the voxels with their mean
 MAX_MISFIT = 0.012  # of the tissue curve's energy
 TISSUE_DELAY_S = (-1.0, 4.0)  # of tissue after its input; more where half the brain is late
+MIN_SHARE = 0.25  # of artery in voxels from which tissue is taken out: noise grows by its inverse
 MAX_MOTION_MM = 4.0  # one voxel
 RADIUS_MM = 50.0  # of a head: turns into shifts
 MTT_GRID_S = (1.0, 2.0, 3.0, 4.5, 6.5, 9.0, 13.0)
@@ -188,7 +189,7 @@ def reasons_against(measures: dict[str, float], alone: bool = False) -> tuple[st
     pure = m["area_ratio"] * m["partial_volume"]
     area = f"area {pure:.2f} times that of tissue"
     early, late = TISSUE_DELAY_S
-    moved_mm = m.get("motion_mm", 0.0)
+    moved_mm, share = m.get("motion_mm", 0.0), m.get("arterial_share", 1.0)
     lead_s = f"peak leads that of tissue by {m['lead_s']:.1f} s"
     checks = {
         f"only {m['n_voxels']} voxels (expected {MIN_VOXELS})": (
@@ -197,7 +198,10 @@ def reasons_against(measures: dict[str, float], alone: bool = False) -> tuple[st
         f"voxels disagree: mean correlation {m['agreement']:.2f} (expected {MIN_AGREEMENT})": (
             not alone and m["agreement"] < MIN_AGREEMENT
         ),
-        f"{area} (expected {MIN_AREA_RATIO}): tissue in the voxels": pure < MIN_AREA_RATIO,
+        f"{area} (expected {MIN_AREA_RATIO}): tissue in the voxels": (
+            pure < MIN_AREA_RATIO and share >= MIN_SHARE
+        ),
+        f"only {share:.0%} of its voxels is artery (expected {MIN_SHARE:.0%})": share < MIN_SHARE,
         f"{lead_s} (expected {MIN_LEAD_S:g} to {MAX_LEAD_S:g})": (
             not MIN_LEAD_S <= m["lead_s"] <= MAX_LEAD_S
         ),

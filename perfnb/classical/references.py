@@ -105,7 +105,8 @@ def reference_maps(
     corrects_motion : bool
         Take the head's motion out of the film before anything else.
     rescale_by_vein : bool
-        Lift the arterial input to the area of the purest vessel (`partial_volume`).
+        Lift the arterial input to the area of the purest vessel (`partial_volume`); in a film
+        whose motion was taken out, take the tissue out of its voxels instead.
     aif_mask : bool array, shape (X, Y, Z), optional
         Voxels of an artery; found automatically if not given.
     aif_curve : float array, shape (T,), optional
@@ -139,7 +140,8 @@ def reference_maps(
     usable = usable_voxels(series, mask, baseline)
     curves = delta_r2star(series, echo_time_s, baseline)
     about = {"arrival": baseline.arrival, "slice_times_s": slice_times_s}
-    about |= {"rescale_by_vein": rescale_by_vein}
+    resampled = rescale_by_vein and motion is not None and motion.moved != "none"
+    about |= {"rescale_by_vein": rescale_by_vein, "resampled": resampled}
     given = {"aif_mask": aif_mask, "aif_curve": aif_curve}
     given = {name: value for name, value in given.items() if value is not None}
     aif, source, rejected = _choose_aif(curves, usable, repetition_time_s, search, given, about)
