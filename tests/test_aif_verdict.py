@@ -6,6 +6,7 @@ from synthetic_curves import arterial_input, sampled, small_series, tissue_curve
 
 from perfnb.classical.aif import find_aif
 from perfnb.classical.aif_verdict import FIRST_PASS_S, first_pass_ratio
+from perfnb.classical.partial_volume import BLOOD_TO_TISSUE
 from perfnb.classical.signal import delta_r2star, find_baseline, usable_voxels
 
 TR, TE, ARRIVAL, FRAMES = 1.5, 0.03, 12, 70
@@ -19,7 +20,7 @@ def blood_and_tissue(cbv=3.0):
     return sampled(gain * fine, TR, FRAMES), sampled(tissue, TR, FRAMES)
 
 
-def verdict_on(curve, tissue):
+def verdict_on(curve, tissue, **options):
     """Verdict on a film whose arterial voxels show `curve` and whose others show `tissue`."""
     _, truth = small_series()
     change = np.zeros((*truth["mask"].shape, FRAMES))
@@ -29,7 +30,8 @@ def verdict_on(curve, tissue):
     series = np.hypot(level * np.exp(-TE * change) + noise[0], noise[1])
     baseline = find_baseline(series, truth["mask"])
     usable = usable_voxels(series, truth["mask"], baseline)
-    return find_aif(delta_r2star(series, TE, baseline), usable, TR, baseline.arrival)
+    change = delta_r2star(series, TE, baseline)
+    return find_aif(change, usable, TR, baseline.arrival, **options)
 
 
 def moved_after_the_bolus(curve, tissue, rise):
@@ -74,3 +76,33 @@ def test_restless_baseline_is_refused_in_words():
     assert not restless.ok and "baseline noise" in restless.reasons[0]
     quiet = verdict_on(curve, tissue)
     assert quiet.ok and quiet.measures["noise"] < 0.02 * quiet.measures["height"]
+
+
+@pytest.mark.parametrize("share", [0.4, 0.7])
+def test_tissue_is_taken_out_of_the_arteries_of_a_resampled_film(share):
+    curve, tissue = blood_and_tissue()
+    mixed = share * curve + (1 - share) * tissue
+    plain, mended = (verdict_on(mixed, tissue, resampled=one) for one in (False, True))
+    assert mended.ok and not mended.reasons
+    assert mended.measures["arterial_share"] == pytest.approx(share, abs=0.04)
+    assert plain.measures["arterial_share"] == 1
+    away = [np.abs(aif.curve - curve).sum() / curve.sum() for aif in (plain, mended)]
+    assert away[1] < 0.15 and away[1] < 0.5 * away[0]
+    assert mended.measures["area_ratio"] == pytest.approx(BLOOD_TO_TISSUE, rel=0.01)
+    assert mended.measures["partial_volume"] == 1  # what was taken out is not added on top
+
+
+def test_voxels_with_hardly_any_artery_are_refused_and_left_as_they_are():
+    curve, tissue = blood_and_tissue()
+    mixed = 0.2 * curve + 0.8 * tissue
+    plain, refused = (verdict_on(mixed, tissue, resampled=one) for one in (False, True))
+    assert not refused.ok
+    assert any(r.startswith("only 2") and "is artery (expected 25%)" in r for r in refused.reasons)
+    np.testing.assert_array_equal(refused.curve, plain.curve)
+
+
+def test_pure_artery_of_a_resampled_film_is_left_as_it_is():
+    curve, tissue = blood_and_tissue(2.5)
+    plain, same = (verdict_on(curve, tissue, resampled=one) for one in (False, True))
+    assert same.measures["arterial_share"] == 1
+    np.testing.assert_array_equal(same.curve, plain.curve)

@@ -133,6 +133,24 @@ def test_motion_is_taken_out_before_anything_else():
     assert left < 0.7 * right
 
 
+def test_tissue_is_taken_out_only_of_films_that_were_put_back_into_place(monkeypatch):
+    asked = []
+
+    def find(*args, resampled=False, **more):
+        asked.append(resampled)
+        return find_aif(*args, resampled=resampled, **more)
+
+    monkeypatch.setattr(references, "find_aif", find)
+    for motion in ("none", "considerable"):
+        patient = draw_patient("acute", 4, (48, 48, 6), motion=motion)
+        size = tuple(np.abs(np.diag(patient.affine)[:3]))
+        given = (patient.series, patient.mask, patient.repetition_time_s, patient.echo_time_s, size)
+        for corrects, rescales in ((True, True), (True, False), (False, True)):
+            how = {"corrects_motion": corrects, "rescale_by_vein": rescales}
+            reference_maps(*given, **how, aif_mask=patient.arteries)
+    assert asked == [False, False, False, True, False, False]
+
+
 def test_given_curve_is_taken_for_the_input():
     series, truth = small_series()
     found = made(series, truth)
