@@ -37,6 +37,13 @@ def test_each_patient_without_aif_is_taken_once_most_motion_first():
     assert list(found) == ["c", "a"] and found["a"].facts["moved_mm"] == 5
 
 
+def test_film_that_correction_cannot_mend_is_shown_before_one_that_it_can():
+    mended, lost = film("a", "bolus", 9), film("b", "mild", 1, False)
+    del mended.drawn["Tmax", moved.ROUTES[1]]
+    assert shown.is_lost(mended) and not shown.is_lost(film("a", "bolus", 9))
+    assert list(shown.most_moved([mended, lost])) == ["b", "a"]
+
+
 def test_lesion_is_outlined_and_a_perfect_map_overlaps_whole():
     one = film("a", "bolus", 5.2)
     rows = shown.lesion_rows([one], "Tmax", ["pix2pix"])

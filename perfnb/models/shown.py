@@ -42,15 +42,21 @@ def count_arteries(
 
 
 def most_moved(films: Iterable[Film]) -> dict[str, Film]:
-    """Of each patient who has a film without an AIF the one with the largest motion, by patient.
+    """Of each patient who lost the artery one film, by patient.
 
-    The patient who moved most comes first.
+    Films without an AIF even after correction go before those that have none as they come, and
+    then larger motions before smaller ones.
     """
     found = {}
-    for film in sorted(films, key=lambda film: -film.facts["moved_mm"]):
-        if not film.facts["has_aif"]:
+    for film in sorted(films, key=lambda f: (f.facts["has_aif"], -f.facts["moved_mm"])):
+        if is_lost(film):
             found.setdefault(film.patient, film)
     return found
+
+
+def is_lost(film: Film) -> bool:
+    """Tell whether one of the classical routes found no AIF in a film."""
+    return not {model for _, model in film.drawn}.issuperset(ROUTES)
 
 
 def lesion_rows(films: Sequence[Film], map_name: str, models: Sequence[str]) -> dict[str, list]:
