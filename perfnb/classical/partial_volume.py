@@ -116,9 +116,9 @@ def arterial_share(area_ratio: float) -> float:
     Returns
     -------
     float
-        At most 1; zero or less where the voxels hold no more than tissue does.
+        From 0, where the voxels show no more than tissue does, to 1.
     """
-    return min((area_ratio - 1) / (BLOOD_TO_TISSUE - 1), 1.0)
+    return min(max((area_ratio - 1) / (BLOOD_TO_TISSUE - 1), 0.0), 1.0)
 
 
 def without_tissue(curves: np.ndarray, tissue: np.ndarray, share: float) -> np.ndarray:
